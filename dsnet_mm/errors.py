@@ -1,0 +1,24 @@
+"""One way of telling the user what went wrong, shared by the package and its tools."""
+from __future__ import annotations
+
+import sys
+from typing import Callable, NoReturn
+
+
+class UserError(Exception):
+    """A fault the user can mend; its message is one sentence: what, where, what to do."""
+
+
+def run_cli(main: Callable[[], None]) -> NoReturn:
+    """Run the ``main`` of a command-line tool and end the process.
+
+    A :class:`UserError` becomes one line on standard error and exit status 1; any other
+    exception is a defect of the program and keeps its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+        sys.exit('error: interrupted')
+    sys.exit(0)
