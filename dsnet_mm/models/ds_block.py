@@ -1,0 +1,300 @@
+"""The DS-Block of "Dual-stream Network for Visual Recognition" (https://arxiv.org/abs/2105.14734).
+
+A block splits its channels into a local stream, kept at full resolution, and a global stream,
+kept on a small grid. Each stream propagates within its own scale (intra-scale propagation),
+then each attends to the other (inter-scale alignment). The file reads bottom-up.
+
+Shapes: B batch, C channels, (H, W) the full resolution, (h, w) the global grid, N = h * w.
+Convolutions and attention share one memory format, channels-last, in which a feature map is
+a sequence of tokens without a copy.
+"""
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import Iterator, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_activation_layer, build_norm_layer
+from mmcv.cnn.bricks import DropPath
+from mmdet.utils import ConfigType, OptMultiConfig
+from mmengine.model import BaseModule
+from mmengine.model.weight_init import trunc_normal_
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+TOKEN_NORM = dict(type='LN', eps=1e-5)
+
+
+def map_to_tokens(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H * W, C), a view when ``x`` is channels-last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def tokens_to_map(tokens: Tensor, size: Tuple[int, int]) -> Tensor:
+    """(B, H * W, C) -> (B, C, H, W), a channels-last view."""
+    return tokens.unflatten(1, size).permute(0, 3, 1, 2)
+
+
+def split_heads(tokens: Tensor, num_heads: int) -> Tuple[Tensor, Tensor, Tensor]:
+    """(B, N, 3 * D) -> query, key and value, each a view of (B, num_heads, N, D / num_heads)."""
+    q, k, v = tokens.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
+    return q, k, v
+
+
+def merge_heads(tokens: Tensor) -> Tensor:
+    """(B, num_heads, N, d) -> (B, N, num_heads * d)."""
+    return tokens.transpose(1, 2).flatten(2)
+
+
+class LocalPropagation(BaseModule):
+    """Intra-scale propagation of the local stream: ``l + dw3x3(norm(l))``."""
+
+    def __init__(self, dims: int, norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.norm = build_norm_layer(norm_cfg, dims)[1]
+        self.conv = nn.Conv2d(dims, dims, 3, padding=1, groups=dims)
+
+    def forward(self, local: Tensor) -> Tensor:
+        """(B, C_l, H, W) -> the same shape."""
+        return local + self.conv(self.norm(local))
+
+
+class GlobalPropagation(BaseModule):
+    """Intra-scale propagation of the global stream: ``g + self_attention(LN(g))``.
+
+    One linear layer gives query, key and value; there is no output projection.
+    """
+
+    def __init__(self, dims: int, num_heads: int, attn_drop_rate: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attn_drop_rate = attn_drop_rate
+        self.norm = build_norm_layer(TOKEN_NORM, dims)[1]
+        self.qkv = nn.Linear(dims, 3 * dims)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, C_g) -> the same shape."""
+        q, k, v = split_heads(self.qkv(self.norm(tokens)), self.num_heads)
+        drop = self.attn_drop_rate if self.training else 0.0
+        return tokens + merge_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=drop))
+
+
+class InterScaleAlignment(BaseModule):
+    """Inter-scale alignment: each stream is updated by cross-attention to the other.
+
+    Both streams are projected to ``attn_dims``, the width of the attention. In the published
+    models, where the streams are equally wide, it is their width.
+    """
+
+    def __init__(self, local_dims: int, global_dims: int, attn_dims: int, num_heads: int,
+                 attn_drop_rate: float, norm_cfg: ConfigType) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attn_drop_rate = attn_drop_rate
+        self.norm_local = build_norm_layer(norm_cfg, local_dims)[1]
+        self.norm_global = build_norm_layer(TOKEN_NORM, global_dims)[1]
+        self.qkv_local = nn.Conv2d(local_dims, 3 * attn_dims, 1)
+        self.qkv_global = nn.Linear(global_dims, 3 * attn_dims)
+        self.proj_local = nn.Linear(attn_dims, local_dims)
+        self.proj_global = nn.Linear(attn_dims, global_dims)
+
+    def forward(self, local: Tensor, tokens: Tensor) -> Tuple[Tensor, Tensor]:
+        """Local (B, C_l, H, W) and global (B, N, C_g) -> the same two shapes."""
+        q_l, k_l, v_l = split_heads(
+            map_to_tokens(self.qkv_local(self.norm_local(local))), self.num_heads)
+        q_g, k_g, v_g = split_heads(self.qkv_global(self.norm_global(tokens)), self.num_heads)
+        drop = self.attn_drop_rate if self.training else 0.0
+        to_local = F.scaled_dot_product_attention(q_l, k_g, v_g, dropout_p=drop)
+        to_global = F.scaled_dot_product_attention(q_g, k_l, v_l, dropout_p=drop)
+        local = local + tokens_to_map(self.proj_local(merge_heads(to_local)), local.shape[2:])
+        tokens = tokens + self.proj_global(merge_heads(to_global))
+        return local, tokens
+
+
+class ConvFFN(BaseModule):
+    """The MLP of a block, made of 1x1 convolutions."""
+
+    def __init__(self, dims: int, hidden_dims: int, act_cfg: ConfigType) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(dims, hidden_dims, 1)
+        self.act = build_activation_layer(act_cfg)
+        self.fc2 = nn.Conv2d(hidden_dims, dims, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class DSBlock(BaseModule):
+    """Dual-stream block, the unit of the backbone and of the neck.
+
+    Args:
+        embed_dims: Channels C of input and output.
+        num_heads: Heads of every attention in the block.
+        grid_stride: Pixels of the input per cell of the global grid, along each side. The
+            grid has ``max(1, H // grid_stride)`` rows and as many columns from ``W``.
+        align: Whether the block holds the inter-scale alignment.
+        global_ratio: Share of the channels in the global stream, the paper's alpha. With 0
+            only the depthwise convolution remains, with 1 only the self-attention.
+        mlp_ratio: Hidden channels of the MLP over C; 0 leaves the MLP out.
+        drop_path_rate: Probability to skip a residual branch in training.
+        attn_drop_rate: Dropout of attention weights in training.
+        norm_cfg: Norm of feature maps. Tokens are always layer-normalised.
+        act_cfg: Activation of the MLP.
+        with_cp: Whether to recompute the block in the backward pass instead of storing it.
+        init_cfg: Initialisation, as of any ``BaseModule``.
+
+    Raises:
+        ValueError: If the channels cannot be divided into streams and heads as asked.
+
+    Example:
+        >>> block = DSBlock(64, num_heads=1, grid_stride=8)
+        >>> block(torch.rand(2, 64, 50, 84)).shape
+        torch.Size([2, 64, 50, 84])
+    """
+
+    def __init__(self,
+                 embed_dims: int,
+                 num_heads: int,
+                 grid_stride: int,
+                 align: bool = True,
+                 global_ratio: float = 0.5,
+                 mlp_ratio: float = 4.,
+                 drop_path_rate: float = 0.,
+                 attn_drop_rate: float = 0.,
+                 norm_cfg: ConfigType = dict(type='BN'),
+                 act_cfg: ConfigType = dict(type='GELU'),
+                 with_cp: bool = False,
+                 init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.stream_dims = local_dims, global_dims = stream_widths(
+            embed_dims, num_heads, global_ratio)
+        self.grid_stride = grid_stride
+        self.with_cp = with_cp
+
+        self.pos_embed = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
+        self.norm1 = build_norm_layer(norm_cfg, embed_dims)[1]
+        self.in_proj = nn.Conv2d(embed_dims, embed_dims, 1)
+        self.local_prop = LocalPropagation(local_dims, norm_cfg) if local_dims else None
+        self.global_prop = GlobalPropagation(
+            global_dims, num_heads, attn_drop_rate) if global_dims else None
+        self.alignment = InterScaleAlignment(
+            local_dims, global_dims, attention_width(embed_dims, num_heads), num_heads,
+            attn_drop_rate, norm_cfg) if align and local_dims and global_dims else None
+        self.out_proj = nn.Conv2d(embed_dims, embed_dims, 1)
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+        self.norm2 = build_norm_layer(norm_cfg, embed_dims)[1] if mlp_ratio else None
+        self.ffn = ConvFFN(embed_dims, int(embed_dims * mlp_ratio), act_cfg) if mlp_ratio else None
+
+    def init_weights(self) -> None:
+        """Truncated normal, std 0.02, for linear layers; PyTorch's own for convolutions.
+
+        It resets every layer, so that a parent's ``init_cfg`` for convolutions, such as FPN's
+        Xavier, does not reach into the block.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d):
+                module.reset_parameters()
+        super().init_weights()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(self._forward, x, use_reentrant=False, context_fn=lambda:
+                              (nullcontext(), frozen_running_stats(self)))
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        x = x + self.pos_embed(x)
+        x = x + self.drop_path(self.dual_stream(self.norm1(x)))
+        if self.ffn is not None:
+            x = x + self.drop_path(self.ffn(self.norm2(x)))
+        return x
+
+    def dual_stream(self, x: Tensor) -> Tensor:
+        """Both streams and their fusion, (B, C, H, W) -> the same shape.
+
+        A 1x1 convolution and a bilinear resize commute, so the global channels of ``in_proj``
+        and ``out_proj`` are computed on the small grid: the same function, fewer operations.
+        """
+        local_dims, global_dims = self.stream_dims
+        # in_proj gives the global channels first, out_proj takes the local channels first
+        in_weight = self.in_proj.weight.split([global_dims, local_dims])
+        in_bias = self.in_proj.bias.split([global_dims, local_dims])
+        out_weight = self.out_proj.weight.split([local_dims, global_dims], dim=1)
+
+        if self.local_prop is None:
+            tokens, grid = self.global_tokens(x, in_weight[0], in_bias[0])
+            fused = F.conv2d(tokens_to_map(tokens, grid), out_weight[1], self.out_proj.bias)
+            return resize(fused, x.shape[2:])
+
+        local = self.local_prop(F.conv2d(x, in_weight[1], in_bias[1]))
+        if self.global_prop is None:
+            return self.out_proj(local)
+
+        tokens, grid = self.global_tokens(x, in_weight[0], in_bias[0])
+        if self.alignment is not None:
+            local, tokens = self.alignment(local, tokens)
+        fused = F.conv2d(tokens_to_map(tokens, grid), out_weight[1])
+        return F.conv2d(local, out_weight[0], self.out_proj.bias) + resize(fused, x.shape[2:])
+
+    def global_tokens(self, x: Tensor, weight: Tensor,
+                      bias: Tensor) -> Tuple[Tensor, Tuple[int, int]]:
+        """(B, C, H, W) -> the propagated global stream (B, N, C_g) and its grid (h, w)."""
+        x = F.conv2d(shrink(x, self.grid_stride), weight, bias)
+        return self.global_prop(map_to_tokens(x)), x.shape[2:]
+
+
+def stream_widths(embed_dims: int, num_heads: int, global_ratio: float) -> Tuple[int, int]:
+    """Channels of the local and the global stream."""
+    global_dims = round(embed_dims * global_ratio)
+    if not 0 <= global_ratio <= 1 or abs(global_dims - embed_dims * global_ratio) > 1e-6:
+        raise ValueError(
+            f'global_ratio={global_ratio} does not split {embed_dims} channels into two streams; '
+            'use a value from 0 to 1 that gives a whole number of channels, such as 0.5')
+    if global_dims % num_heads:
+        raise ValueError(
+            f'num_heads={num_heads} does not divide the {global_dims} channels of the global '
+            'stream; change num_heads, embed_dims or global_ratio')
+    return embed_dims - global_dims, global_dims
+
+
+def attention_width(embed_dims: int, num_heads: int) -> int:
+    """Width of the alignment's attention: half of the channels, in whole heads.
+
+    The published models have equal streams, so it is theirs; that it stays so for other
+    values of ``global_ratio`` is this project's decision.
+    """
+    return max(1, embed_dims // 2 // num_heads) * num_heads
+
+
+def shrink(x: Tensor, stride: int) -> Tensor:
+    """Resize bilinearly by ``1 / stride``, rounding down but to no less than one pixel."""
+    height, width = x.shape[2:]
+    return resize(x, (max(1, height // stride), max(1, width // stride)))
+
+
+def resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Resize bilinearly to ``size``, (height, width) in pixels."""
+    return F.interpolate(x, size=size, mode='bilinear', align_corners=False)
+
+
+@contextmanager
+def frozen_running_stats(module: nn.Module) -> Iterator[None]:
+    """Keep BatchNorm's running statistics as they are.
+
+    Recomputing a block runs it twice on one batch, which must count once.
+    """
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,0 +1,128 @@
+"""The DS-FPN neck of "Dual-stream Network for Visual Recognition".
+
+The paper (https://arxiv.org/abs/2105.14734) adds "DS-Blocks to every feature pyramid scale"
+and does not tell where; the place chosen here is this project's decision::
+
+    C5 -- lateral ----------- DS-Block -- 3x3 -- P5 -- extra levels as in FPN
+                      |
+    C4 -- lateral --- + ----- DS-Block -- 3x3 -- P4
+                      |
+    C3 -- lateral --- + ----- DS-Block -- 3x3 -- P3
+"""
+from __future__ import annotations
+
+from typing import List, Optional, Sequence, Tuple
+
+from mmdet.models.necks import FPN
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from .ds_block import DSBlock
+
+
+class DSFPNConv(BaseModule):
+    """A DS-Block before the output convolution of a pyramid level."""
+
+    def __init__(self, block: DSBlock, conv: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        return self.conv(self.block(x))
+
+
+@MODELS.register_module()
+class DSFPN(FPN):
+    """Feature pyramid network with a DS-Block on every merged level.
+
+    It takes all arguments of mmdet's :class:`~mmdet.models.necks.FPN` and those below. Levels
+    added beyond the backbone's are as in FPN.
+
+    Args:
+        in_channels: Channels of each backbone output.
+        out_channels: Channels of every level of the pyramid.
+        num_outs: Number of levels.
+        in_strides: Strides of the backbone's outputs in pixels, by default 4, 8, 16, ...
+        grid_stride: Pixels of the image per cell of the blocks' global grids, along each side.
+        num_heads: Heads of every attention in the blocks.
+        mlp_ratio: Hidden channels of the blocks' MLPs over ``out_channels``; 0 leaves them out.
+        align: Whether the blocks hold the inter-scale alignment.
+        global_ratio: Share of the channels in the global stream.
+        block_norm_cfg: Norm of feature maps in the blocks. The default, GroupNorm, needs
+            neither a large batch nor several devices; SyncBN is another choice.
+        with_cp: Whether to recompute the blocks in the backward pass.
+        **kwargs: Further arguments of FPN.
+
+    Raises:
+        ValueError: If ``in_strides`` or the inputs do not fit ``in_channels``.
+
+    Example:
+        >>> neck = DSFPN([64, 128], out_channels=64, num_outs=3)
+        >>> for out in neck((torch.rand(1, 64, 25, 17), torch.rand(1, 128, 13, 9))):
+        ...     print(tuple(out.shape))
+        (1, 64, 25, 17)
+        (1, 64, 13, 9)
+        (1, 64, 7, 5)
+    """
+
+    def __init__(self,
+                 in_channels: List[int],
+                 out_channels: int,
+                 num_outs: int,
+                 in_strides: Optional[Sequence[int]] = None,
+                 grid_stride: int = 32,
+                 num_heads: int = 4,
+                 mlp_ratio: float = 4.,
+                 align: bool = True,
+                 global_ratio: float = 0.5,
+                 block_norm_cfg: ConfigType = dict(type='GN', num_groups=32),
+                 with_cp: bool = False,
+                 **kwargs) -> None:
+        super().__init__(list(in_channels), out_channels, num_outs, **kwargs)
+        if in_strides is None:
+            in_strides = [4 * 2**i for i in range(self.num_ins)]
+        if len(in_strides) != self.num_ins:
+            raise ValueError(f'in_strides of DSFPN has {len(in_strides)} entries for '
+                             f'{self.num_ins} in_channels; give one stride for each')
+        used_strides = in_strides[self.start_level:self.backbone_end_level]
+        for level, stride in enumerate(used_strides):
+            block = DSBlock(
+                out_channels,
+                num_heads=num_heads,
+                grid_stride=max(1, grid_stride // stride),
+                mlp_ratio=mlp_ratio,
+                align=align,
+                global_ratio=global_ratio,
+                norm_cfg=block_norm_cfg,
+                with_cp=with_cp)
+            self.fpn_convs[level] = DSFPNConv(block, self.fpn_convs[level])
+
+    def init_weights(self) -> None:
+        """Initialise as FPN does, and the blocks in their own way unless weights are given."""
+        super().init_weights()
+        init_cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
+        if any(cfg and cfg['type'] == 'Pretrained' for cfg in init_cfgs):
+            return
+        for module in self.modules():
+            if isinstance(module, DSBlock):
+                module.init_weights()
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
+        """Build the pyramid.
+
+        Args:
+            inputs: The backbone's outputs, (B, in_channels[i], H_i, W_i).
+
+        Returns:
+            ``num_outs`` maps of (B, out_channels, H_i, W_i), finest first, beginning with the
+            backbone's output ``start_level``.
+        """
+        channels = [x.shape[1] for x in inputs]
+        if channels != self.in_channels:
+            raise ValueError(f'DSFPN was made for in_channels={self.in_channels} but the backbone '
+                             f'gives {channels}; set in_channels of the neck to the latter')
+        return super().forward(inputs)

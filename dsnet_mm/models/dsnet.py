@@ -1,0 +1,211 @@
+"""The DS-Net backbone of "Dual-stream Network for Visual Recognition".
+
+https://arxiv.org/abs/2105.14734. Four stages at strides 4, 8, 16 and 32, each a patch
+embedding followed by DS-Blocks. The facts that the paper leaves open follow the public
+implementations with trained weights, SteveTsui/DS-Net and PaddleClas.
+"""
+from __future__ import annotations
+
+from typing import Sequence, Tuple, Union
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, OptMultiConfig
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .ds_block import DSBlock
+
+PATCH_SIZES = (4, 2, 2, 2)
+GRID_STRIDES = (8, 4, 2, 2)  # pixels of a stage's map per cell of its global grid
+ARCH_KEYS = ('embed_dims', 'depths', 'num_heads', 'mlp_ratio')
+
+
+def _arch(*depths: int) -> dict:
+    return dict(
+        embed_dims=(64, 128, 320, 512), depths=depths, num_heads=(1, 2, 5, 8), mlp_ratio=4.)
+
+
+class PatchEmbed(BaseModule):
+    """A convolution whose kernel is its stride; the input is padded to whole patches."""
+
+    def __init__(self, in_channels: int, embed_dims: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, embed_dims, ceil(H / patch_size), ceil(W / patch_size))."""
+        height, width = x.shape[2:]
+        pad_h, pad_w = -height % self.patch_size, -width % self.patch_size
+        if pad_h or pad_w:
+            x = F.pad(x, (0, pad_w, 0, pad_h))
+        return self.proj(x)
+
+
+class DSStage(BaseModule):
+    """A patch embedding and the DS-Blocks behind it."""
+
+    def __init__(self, in_channels: int, embed_dims: int, patch_size: int,
+                 drop_path_rates: Sequence[float], **block_args) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
+        self.blocks = ModuleList(
+            DSBlock(embed_dims, drop_path_rate=rate, **block_args) for rate in drop_path_rates)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, embed_dims, ceil(H / patch_size), ceil(W / patch_size))."""
+        x = self.patch_embed(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@MODELS.register_module()
+class DSNet(BaseModule):
+    """DS-Net backbone.
+
+    The outputs are those of the stages themselves, without a further norm. Any image size from
+    1x1 on is accepted: each patch embedding pads its input at the right and at the bottom.
+
+    Args:
+        arch: 'tiny', 'small' or 'base', or a dict with ``embed_dims``, ``depths``,
+            ``num_heads`` (a number per stage each, one to four stages) and ``mlp_ratio``.
+        align: Whether the blocks hold the inter-scale alignment (the paper's starred models).
+        global_ratio: Share of the channels in the global stream, the paper's alpha. 0 and 1
+            leave nothing to align.
+        out_indices: Stages whose outputs are returned, ascending. Later stages are not built.
+        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 over the
+            whole depth of ``arch``.
+        attn_drop_rate: Dropout of attention weights in training. The public implementations
+            train with 0.1.
+        norm_cfg: Norm of feature maps. Tokens are always layer-normalised.
+        act_cfg: Activation of the MLPs.
+        norm_eval: Whether BatchNorm stays in eval mode in training, as in mmdet's ResNet. It
+            suits pretrained weights; to train from scratch set it to False.
+        frozen_stages: -1 freezes nothing, 0 the first patch embedding, k the first k stages
+            with their patch embeddings.
+        with_cp: Whether to recompute the blocks in the backward pass instead of storing them.
+        init_cfg: Initialisation, such as ``dict(type='Pretrained', checkpoint=...)``.
+
+    Raises:
+        ValueError: If an argument does not fit the architecture.
+
+    Example:
+        >>> model = DSNet('tiny')
+        >>> for out in model(torch.rand(1, 3, 127, 65)):
+        ...     print(tuple(out.shape))
+        (1, 64, 32, 17)
+        (1, 128, 16, 9)
+        (1, 320, 8, 5)
+        (1, 512, 4, 3)
+    """
+
+    arch_zoo = dict(tiny=_arch(2, 2, 4, 1), small=_arch(3, 4, 8, 3), base=_arch(3, 4, 28, 3))
+
+    def __init__(self,
+                 arch: Union[str, dict] = 'tiny',
+                 align: bool = True,
+                 global_ratio: float = 0.5,
+                 out_indices: Sequence[int] = (0, 1, 2, 3),
+                 drop_path_rate: float = 0.1,
+                 attn_drop_rate: float = 0.,
+                 norm_cfg: ConfigType = dict(type='BN'),
+                 act_cfg: ConfigType = dict(type='GELU'),
+                 norm_eval: bool = True,
+                 frozen_stages: int = -1,
+                 with_cp: bool = False,
+                 init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        arch = self.find_arch(arch)
+        num_stages = len(arch['depths'])
+        self.out_indices = self.check_out_indices(out_indices, num_stages)
+        if not -1 <= frozen_stages <= num_stages:
+            raise ValueError(f'frozen_stages={frozen_stages} is not within -1 and the number of '
+                             f'stages, {num_stages}')
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.out_channels = tuple(arch['embed_dims'][i] for i in self.out_indices)
+
+        rates = torch.linspace(0, drop_path_rate, sum(arch['depths'])).split(list(arch['depths']))
+        in_channels = (3, *arch['embed_dims'])
+        self.stages = ModuleList(
+            DSStage(
+                in_channels[i],
+                arch['embed_dims'][i],
+                PATCH_SIZES[i],
+                drop_path_rates=rates[i].tolist(),
+                num_heads=arch['num_heads'][i],
+                grid_stride=GRID_STRIDES[i],
+                mlp_ratio=arch['mlp_ratio'],
+                align=align,
+                global_ratio=global_ratio,
+                attn_drop_rate=attn_drop_rate,
+                norm_cfg=norm_cfg,
+                act_cfg=act_cfg,
+                with_cp=with_cp) for i in range(self.out_indices[-1] + 1))
+        self._freeze_stages()
+
+    @classmethod
+    def find_arch(cls, arch: Union[str, dict]) -> dict:
+        """Look up a name, or check a dict, and return the architecture as a dict."""
+        if isinstance(arch, str):
+            if arch not in cls.arch_zoo:
+                raise ValueError(f"arch '{arch}' is unknown; use one of {sorted(cls.arch_zoo)} "
+                                 f'or a dict with {", ".join(ARCH_KEYS)}')
+            return cls.arch_zoo[arch]
+        if set(arch) != set(ARCH_KEYS):
+            raise ValueError(f'arch has the keys {sorted(arch)}; give {", ".join(ARCH_KEYS)}')
+        lengths = {len(arch[key]) for key in ('embed_dims', 'depths', 'num_heads')}
+        if len(lengths) != 1 or not lengths <= {1, 2, 3, 4}:
+            raise ValueError('embed_dims, depths and num_heads of arch need one entry per stage, '
+                             f'for one to four stages; they have {sorted(lengths)}')
+        return arch
+
+    @staticmethod
+    def check_out_indices(out_indices: Sequence[int], num_stages: int) -> Tuple[int, ...]:
+        """Return ``out_indices`` as a tuple if they are ascending indices of stages."""
+        indices = tuple(out_indices)
+        if not indices or sorted(set(indices)) != list(indices) or not (
+                0 <= indices[0] and indices[-1] < num_stages):
+            raise ValueError(f'out_indices={indices} must be ascending and within 0 and '
+                             f'{num_stages - 1}, the last stage of this arch')
+        return indices
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Extract features.
+
+        Args:
+            x: Images, (B, 3, H, W).
+
+        Returns:
+            A map (B, C_i, ceil(H / s_i), ceil(W / s_i)) for each of ``out_indices``, where C is
+            64, 128, 320, 512 in the published models and s is 4, 8, 16, 32.
+        """
+        outs = []
+        x = x.contiguous(memory_format=torch.channels_last)
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
+
+    def _freeze_stages(self) -> None:
+        frozen = list(self.stages[:max(self.frozen_stages, 0)])
+        if self.frozen_stages == 0:
+            frozen.append(self.stages[0].patch_embed)
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'DSNet':
+        """Set the training mode, but keep frozen stages and, if asked, BatchNorm in eval mode."""
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
