@@ -1,0 +1,1 @@
+"""Data sets: the synthetic shapes that tests and demonstrations run on."""

@@ -1,0 +1,199 @@
+"""A small synthetic detection set, laid out as COCO 2017 is.
+
+Coloured shapes of several classes and sizes overlap each other on textured backgrounds. What is
+annotated is what is seen: mask, box and area of an object are those of its visible pixels.
+"""
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Dict, List, Tuple, Union
+
+import cv2
+import numpy as np
+
+from .shapes_drawing import (SHAPES, coverage, draw_background, encode_jpeg, finish, paint,
+                             random_outline)
+from .shapes_folder import SPLITS, Counts, Progress, ShapesSet
+
+METAINFO: Dict[str, Any] = dict(
+    classes=tuple(SHAPES),
+    palette=[(220, 20, 60), (0, 125, 92), (255, 179, 0), (0, 90, 220)])
+"""The ``metainfo`` of mmdet's ``CocoDataset`` and mmpretrain's ``CustomDataset``."""
+
+SIZE_BINS = ('small', 'medium', 'large')
+MIN_VISIBLE = 0.4
+"""Fraction of an object that stays visible, at least, under others and past the border."""
+
+_MAX_OBJECTS = 8
+_EMPTY_EVERY = 20  # one image of so many has no object
+_TRIES = 20  # places tried for an object before it is given up
+_MIN_PIECE = 10  # pixels; visible crumbs smaller than this are not annotated
+_VAL_IDS_FROM = 1_000_000  # the ids of both splits differ, as in COCO
+
+
+def size_bin(area: float) -> str:
+    """Name of the size under which COCO's metrics count an object of ``area`` pixels."""
+    return SIZE_BINS[int(area >= 32**2) + int(area >= 96**2)]
+
+
+@dataclass(frozen=True)
+class ShapesDetection(ShapesSet):
+    """Synthetic detection set under a root with the layout of COCO 2017.
+
+    An image holds 0 to 8 objects. The square roots of their areas are spread log-uniformly
+    from 16 pixels to 0.45 of the image. Options as in :class:`ShapesSet`.
+    """
+
+    train: int = 400
+    val: int = 100
+    size: int = 256
+    seed: int = 0
+
+    task: ClassVar[str] = 'detection'
+    stream: ClassVar[int] = 0
+    entries: ClassVar[Tuple[str, ...]] = ('train2017', 'val2017', 'annotations')
+    record: ClassVar[str] = 'annotations/instances_train2017.json'
+
+    def files(self) -> List[str]:
+        """List every file of the set, relative to its root."""
+        return [f'annotations/instances_{split}2017.json' for split in SPLITS] + [
+            f'{split}2017/{self._file_name(split, index)}' for split, index in self._images()]
+
+    def count(self, root: Union[str, Path]) -> Counts:
+        """Count the objects of the set in ``root``: by split, then by (class, COCO size)."""
+        counts = {}
+        for split in SPLITS:
+            path = Path(root) / 'annotations' / f'instances_{split}2017.json'
+            annotations = json.loads(path.read_text())['annotations']
+            counts[split] = Counter(
+                (METAINFO['classes'][item['category_id'] - 1], size_bin(item['area']))
+                for item in annotations)
+        return counts
+
+    def sample(self, split: str, index: int) -> Tuple[np.ndarray, List[int], List[np.ndarray]]:
+        """Draw one image.
+
+        Args:
+            split (str): ``'train'`` or ``'val'``.
+            index (int): Number of the image in its split, from 0.
+
+        Returns:
+            tuple: The uint8 image (size, size, 3) in the order blue, green, red; the class of
+            each object; the boolean mask (size, size) of the visible pixels of each object.
+        """
+        rng = self._random(split, index)
+        image = draw_background(rng, self.size)
+        if index % _EMPTY_EVERY == _EMPTY_EVERY - 1:
+            return finish(rng, image), [], []
+        labels, covers, owner = _place_objects(rng, self.size)
+        for cover in covers:
+            paint(rng, image, cover)
+        masks = [_without_crumbs(owner == number) for number in range(len(labels))]
+        return finish(rng, image), labels, masks
+
+    def _draw(self, folder: Path, progress: Progress) -> None:
+        for split in SPLITS:
+            (folder / f'{split}2017').mkdir()
+        contents: Dict[str, Dict[str, list]] = {
+            split: dict(images=[], annotations=[]) for split in SPLITS}
+        for split, index in progress(self._images()):
+            image, labels, masks = self.sample(split, index)
+            name = self._file_name(split, index)
+            (folder / f'{split}2017' / name).write_bytes(encode_jpeg(image))
+            images, annotations = contents[split]['images'], contents[split]['annotations']
+            images.append(dict(id=_image_id(split, index), file_name=name, width=self.size,
+                               height=self.size))
+            annotations += [
+                annotation(mask, label, _image_id(split, index), len(annotations) + offset)
+                for offset, (label, mask) in enumerate(zip(labels, masks), 1)]
+        (folder / 'annotations').mkdir()
+        categories = [dict(id=number, name=name, supercategory='shape')
+                      for number, name in enumerate(METAINFO['classes'], 1)]
+        for split in SPLITS:
+            path = folder / 'annotations' / f'instances_{split}2017.json'
+            path.write_text(json.dumps(dict(info=self.info, licenses=[], **contents[split],
+                                            categories=categories)))
+
+    @staticmethod
+    def _file_name(split: str, index: int) -> str:
+        return f'{_image_id(split, index):012d}.jpg'
+
+
+def annotation(mask: np.ndarray, label: int, image_id: int, number: int) -> Dict[str, Any]:
+    """Describe the boolean ``mask`` (H, W) of an object of class ``label`` in COCO's terms."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return dict(
+        id=number, image_id=image_id, category_id=label + 1, iscrowd=0,
+        segmentation=mask_to_polygons(mask), bbox=[x, y, width, height], area=int(mask.sum()))
+
+
+def mask_to_polygons(mask: np.ndarray) -> List[List[float]]:
+    """Outline the boolean ``mask`` (H, W) by polygons, along the edges of its pixels.
+
+    Each connected piece gives a polygon ``[x1, y1, x2, y2, ...]`` in pixels, true to about half
+    a pixel. COCO's polygons know no holes, so a piece with a hole is cut through it.
+    """
+    height, width = mask.shape
+    # A lattice that has a node for each corner, edge and middle of a pixel: contours on it run
+    # along the outer edges of the pixels, whereas contours of the mask join their middles.
+    lattice = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
+    for dy in range(3):
+        for dx in range(3):
+            lattice[dy:dy + 2 * height:2, dx:dx + 2 * width:2] |= mask
+    contours, hierarchy = cv2.findContours(lattice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    for contour, (_, _, _, parent) in zip(contours, hierarchy[0] if contours else ()):
+        if parent >= 0:
+            left, _, across, _ = cv2.boundingRect(contour)
+            middle = (left + across // 2) // 2
+            columns = np.arange(width)
+            return (mask_to_polygons(mask & (columns < middle)) +
+                    mask_to_polygons(mask & (columns >= middle)))
+    polygons = [cv2.approxPolyDP(contour, 1.0, True).reshape(-1) / 2 for contour in contours]
+    return [polygon.tolist() for polygon in polygons if polygon.size >= 6]
+
+
+def _place_objects(rng: np.random.Generator,
+                   size: int) -> Tuple[List[int], List[np.ndarray], np.ndarray]:
+    """Choose objects from the farthest to the nearest, each leaving the others visible enough.
+
+    Returns:
+        tuple: The class and the coverage of each object, and a map (size, size) of the number
+        of the object that is seen in each pixel, -1 where there is none.
+    """
+    names = METAINFO['classes']
+    smallest, largest = min(16.0, size / 4), 0.45 * size
+    labels: List[int] = []
+    covers: List[np.ndarray] = []
+    full_areas = np.zeros(0)
+    owner = np.full((size, size), -1)
+    for _ in range(rng.integers(1, _MAX_OBJECTS + 1)):
+        label = int(rng.integers(len(names)))
+        side = float(np.exp(rng.uniform(np.log(smallest), np.log(largest))))
+        for _ in range(_TRIES):
+            center = rng.uniform(0.25 * side, size - 0.25 * side, 2)
+            cover = coverage(random_outline(rng, names[label], side, center), size)
+            trial = np.where(cover >= 128, len(labels), owner)
+            seen = np.bincount(trial[trial >= 0], minlength=len(labels) + 1)
+            if (seen >= MIN_VISIBLE * np.append(full_areas, side**2)).all():
+                labels.append(label)
+                covers.append(cover)
+                full_areas, owner = np.append(full_areas, side**2), trial
+                break
+    return labels, covers, owner
+
+
+def _without_crumbs(mask: np.ndarray) -> np.ndarray:
+    """Drop the pieces of a boolean mask that are too small to be seen, but never the largest."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    if count <= 2 or areas.min() >= _MIN_PIECE:
+        return mask
+    kept = 1 + np.flatnonzero((areas >= _MIN_PIECE) | (areas == areas.max()))
+    return np.isin(pieces, kept)
+
+
+def _image_id(split: str, index: int) -> int:
+    return index + 1 + (_VAL_IDS_FROM if split == 'val' else 0)

@@ -1,0 +1,74 @@
+"""A small synthetic classification set, laid out as mmpretrain expects ImageNet: a folder a class.
+"""
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, List, Tuple, Union
+
+import numpy as np
+
+from .shapes import METAINFO
+from .shapes_drawing import (coverage, draw_background, encode_jpeg, finish, paint,
+                             random_outline)
+from .shapes_folder import SPLITS, Counts, Progress, ShapesSet
+
+
+@dataclass(frozen=True)
+class ShapesClassification(ShapesSet):
+    """Synthetic classification set: ``train/<class>/*.jpg`` and ``val/<class>/*.jpg``.
+
+    An image holds one object, whose area has a square root of 0.25 to 0.7 of the image. The
+    classes take turns. Options as in :class:`ShapesSet`.
+    """
+
+    train: int = 400
+    val: int = 100
+    size: int = 64
+    seed: int = 0
+
+    task: ClassVar[str] = 'classification'
+    stream: ClassVar[int] = 1
+    entries: ClassVar[Tuple[str, ...]] = (*SPLITS, 'shapes.json')
+    record: ClassVar[str] = 'shapes.json'
+
+    def files(self) -> List[str]:
+        """List every file of the set, relative to its root."""
+        return [self.record] + [self._file_name(*image) for image in self._images()]
+
+    def count(self, root: Union[str, Path]) -> Counts:
+        """Count the images of the set in ``root``: by split, then by (class, 'images')."""
+        return {split: Counter((path.parent.name, 'images')
+                               for path in (Path(root) / split).glob('*/*.jpg'))
+                for split in SPLITS}
+
+    def sample(self, split: str, index: int) -> Tuple[np.ndarray, int]:
+        """Draw image ``index``, from 0, of ``split``.
+
+        Returns:
+            tuple: The uint8 image (size, size, 3) in the order blue, green, red, and its class.
+        """
+        rng = self._random(split, index)
+        image = draw_background(rng, self.size)
+        label = index % len(METAINFO['classes'])
+        side = rng.uniform(0.25, 0.7) * self.size
+        center = rng.uniform(0.4 * side, self.size - 0.4 * side, 2)
+        outline = random_outline(rng, METAINFO['classes'][label], side, center)
+        paint(rng, image, coverage(outline, self.size))
+        return finish(rng, image), label
+
+    def _draw(self, folder: Path, progress: Progress) -> None:
+        for split in SPLITS:
+            for name in METAINFO['classes']:
+                (folder / split / name).mkdir(parents=True)
+        for split, index in progress(self._images()):
+            image, _ = self.sample(split, index)
+            (folder / self._file_name(split, index)).write_bytes(encode_jpeg(image))
+        (folder / self.record).write_text(json.dumps(dict(info=self.info)))
+
+    @staticmethod
+    def _file_name(split: str, index: int) -> str:
+        label = index % len(METAINFO['classes'])
+        return f'{split}/{METAINFO["classes"][label]}/{index + 1:06d}.jpg'

@@ -1,0 +1,131 @@
+"""Drawing of the synthetic images: textured backgrounds and coloured shapes on them.
+
+Everything random comes from the generator that is passed in, so that one seed gives one image.
+"""
+from __future__ import annotations
+
+from typing import Dict
+
+import cv2
+import numpy as np
+
+
+def _ring(corners: int, inner: float = 1.0) -> np.ndarray:
+    """Corners (N, 2) on a circle, every other one pulled in to ``inner``, enclosing an area of 1.
+    """
+    angles = (np.arange(corners) + 0.5) * (2 * np.pi / corners)
+    radii = np.where(np.arange(corners) % 2, inner, 1.0)
+    x, y = radii * np.cos(angles), radii * np.sin(angles)
+    area = 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    return np.stack([x, y], axis=1) / np.sqrt(area)
+
+
+SHAPES: Dict[str, np.ndarray] = {
+    'circle': _ring(64),
+    'square': _ring(4),
+    'star': _ring(10, inner=0.45),
+    'triangle': _ring(3),
+}
+"""Class name to outline (N, 2) of area 1 around the origin; another entry is another class.
+
+The names are in alphabetical order, because folder-per-class readers number classes so.
+"""
+
+_FRACTION_BITS = 4  # sub-pixel bits of the coordinates that cv2.fillPoly takes
+_MIN_CONTRAST = 80.0  # RGB distance between an object and the mean of what it covers
+
+
+def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Draw blotches of two colours, finer mottling and a few stray lines.
+
+    Returns:
+        np.ndarray: Float32 image (size, size, 3), channels in the order blue, green, red.
+    """
+    first, second = rng.uniform(20, 235, (2, 3))
+    blotches = _smooth_noise(rng, size, cells=int(rng.integers(2, 7)))[..., None]
+    image = first * blotches + second * (1 - blotches)
+    mottling = _smooth_noise(rng, size, cells=size // 6) - 0.5
+    image += rng.uniform(10, 60) * mottling[..., None]
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    for _ in range(rng.integers(0, 6)):
+        start, end = rng.integers(0, size, (2, 2)).tolist()
+        color = rng.uniform(0, 255, 3).tolist()
+        cv2.line(image, start, end, color, int(rng.integers(1, 4)))
+    return image
+
+
+def random_outline(rng: np.random.Generator, name: str, side: float,
+                   center: np.ndarray) -> np.ndarray:
+    """Place a shape with a random rotation and a slight random stretch.
+
+    Args:
+        rng (np.random.Generator): Source of the rotation and the stretch.
+        name (str): Key of :data:`SHAPES`.
+        side (float): Square root of the area, in pixels.
+        center (np.ndarray): Centre (x, y), in pixels.
+
+    Returns:
+        np.ndarray: Corners (N, 2) in pixels; they may lie outside the image.
+    """
+    stretch = rng.uniform(0.85, 1.18)
+    angle = rng.uniform(0, 2 * np.pi)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return SHAPES[name] * side * (stretch, 1 / stretch) @ turn + center
+
+
+def coverage(outline: np.ndarray, size: int) -> np.ndarray:
+    """Rasterise an outline with smooth edges.
+
+    Returns:
+        np.ndarray: Uint8 (size, size), 0 outside, 255 inside; the object's pixels are those
+        from 128 on.
+    """
+    canvas = np.zeros((size, size), np.uint8)
+    points = np.round(outline * (1 << _FRACTION_BITS)).astype(np.int32)
+    cv2.fillPoly(canvas, [points], 255, lineType=cv2.LINE_AA, shift=_FRACTION_BITS)
+    return canvas
+
+
+def paint(rng: np.random.Generator, image: np.ndarray, cover: np.ndarray) -> None:
+    """Paint an object into ``image`` (H, W, 3), in place, where ``cover`` (H, W) says.
+
+    It gets a colour that differs from what it covers, and a flat, shaded or striped surface.
+    """
+    left, top, width, height = cv2.boundingRect(cover)
+    window = slice(top, top + height), slice(left, left + width)
+    alpha = cover[window].astype(np.float32)[..., None] / 255
+    below = (image[window] * alpha).sum((0, 1)) / alpha.sum()
+    color = rng.uniform(0, 255, 3)
+    while np.linalg.norm(color - below) < _MIN_CONTRAST:
+        color = rng.uniform(0, 255, 3)
+    surface = color + rng.uniform(10, 35) * _surface_waves(rng, height, width)[..., None]
+    image[window] += alpha * (surface - image[window])
+
+
+def _surface_waves(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Relief (height, width) in -1 to 1 of a flat, shaded or striped surface."""
+    style = rng.choice(['flat', 'shaded', 'striped'])
+    if style == 'flat':
+        return np.zeros((height, width))
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[:height, :width]
+    along = x * np.cos(angle) + y * np.sin(angle)
+    period = rng.uniform(6, 16) if style == 'striped' else 2.0 * (height + width)
+    return np.sin(along * (2 * np.pi / period))
+
+
+def finish(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Add the grain of a camera to a float image (H, W, 3) and make it uint8."""
+    grain = rng.normal(0, rng.uniform(2, 10), image.shape)
+    return np.clip(np.round(image + grain), 0, 255).astype(np.uint8)
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """Encode a uint8 image (H, W, 3), channels in the order blue, green, red."""
+    return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def _smooth_noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
+    """Noise (size, size) in 0 to 1 that changes over about ``size / cells`` pixels."""
+    coarse = rng.random((cells + 1, cells + 1))
+    return np.clip(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), 0, 1)
