@@ -1,0 +1,10 @@
+"""DS-Net (Dual-stream Network for Visual Recognition) as an OpenMMLab plug-in."""
+
+from .environment import check, configs_dir, is_report_run
+from .version import __version__
+
+if not is_report_run():
+    # What does not fit is said before an import fails in words of its own.
+    check()
+
+__all__ = ['__version__', 'configs_dir']

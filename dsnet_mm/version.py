@@ -1,0 +1,3 @@
+"""The version of dsnet-mm; ``setup.py`` reads it without importing the package."""
+
+__version__ = '0.1.0'
