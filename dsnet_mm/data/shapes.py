@@ -3,24 +3,32 @@
 Coloured shapes of several classes and sizes overlap each other on textured backgrounds. What is
 annotated is what is seen: mask, box and area of an object are those of its visible pixels.
 """
+
 from __future__ import annotations
 
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Tuple, Union
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
-from .shapes_drawing import (SHAPES, coverage, draw_background, encode_jpeg, finish, paint,
-                             random_outline)
+from .shapes_drawing import (
+    SHAPES,
+    coverage,
+    draw_background,
+    encode_jpeg,
+    finish,
+    paint,
+    random_outline,
+)
 from .shapes_folder import SPLITS, Counts, Progress, ShapesSet
 
-METAINFO: Dict[str, Any] = dict(
-    classes=tuple(SHAPES),
-    palette=[(220, 20, 60), (0, 125, 92), (255, 179, 0), (0, 90, 220)])
+METAINFO: dict[str, Any] = dict(
+    classes=tuple(SHAPES), palette=[(220, 20, 60), (0, 125, 92), (255, 179, 0), (0, 90, 220)]
+)
 """The ``metainfo`` of mmdet's ``CocoDataset`` and mmpretrain's ``CustomDataset``."""
 
 SIZE_BINS = ('small', 'medium', 'large')
@@ -54,15 +62,16 @@ class ShapesDetection(ShapesSet):
 
     task: ClassVar[str] = 'detection'
     stream: ClassVar[int] = 0
-    entries: ClassVar[Tuple[str, ...]] = ('train2017', 'val2017', 'annotations')
+    entries: ClassVar[tuple[str, ...]] = ('train2017', 'val2017', 'annotations')
     record: ClassVar[str] = 'annotations/instances_train2017.json'
 
-    def files(self) -> List[str]:
+    def files(self) -> list[str]:
         """List every file of the set, relative to its root."""
         return [f'annotations/instances_{split}2017.json' for split in SPLITS] + [
-            f'{split}2017/{self._file_name(split, index)}' for split, index in self._images()]
+            f'{split}2017/{self._file_name(split, index)}' for split, index in self._images()
+        ]
 
-    def count(self, root: Union[str, Path]) -> Counts:
+    def count(self, root: str | Path) -> Counts:
         """Count the objects of the set in ``root``: by split, then by (class, COCO size)."""
         counts = {}
         for split in SPLITS:
@@ -70,10 +79,11 @@ class ShapesDetection(ShapesSet):
             annotations = json.loads(path.read_text())['annotations']
             counts[split] = Counter(
                 (METAINFO['classes'][item['category_id'] - 1], size_bin(item['area']))
-                for item in annotations)
+                for item in annotations
+            )
         return counts
 
-    def sample(self, split: str, index: int) -> Tuple[np.ndarray, List[int], List[np.ndarray]]:
+    def sample(self, split: str, index: int) -> tuple[np.ndarray, list[int], list[np.ndarray]]:
         """Draw one image.
 
         Args:
@@ -97,40 +107,51 @@ class ShapesDetection(ShapesSet):
     def _draw(self, folder: Path, progress: Progress) -> None:
         for split in SPLITS:
             (folder / f'{split}2017').mkdir()
-        contents: Dict[str, Dict[str, list]] = {
-            split: dict(images=[], annotations=[]) for split in SPLITS}
+        contents: dict[str, dict[str, list]] = {
+            split: dict(images=[], annotations=[]) for split in SPLITS
+        }
         for split, index in progress(self._images()):
             image, labels, masks = self.sample(split, index)
             name = self._file_name(split, index)
             (folder / f'{split}2017' / name).write_bytes(encode_jpeg(image))
             images, annotations = contents[split]['images'], contents[split]['annotations']
-            images.append(dict(id=_image_id(split, index), file_name=name, width=self.size,
-                               height=self.size))
+            images.append(
+                dict(id=_image_id(split, index), file_name=name, width=self.size, height=self.size)
+            )
             annotations += [
                 annotation(mask, label, _image_id(split, index), len(annotations) + offset)
-                for offset, (label, mask) in enumerate(zip(labels, masks), 1)]
+                for offset, (label, mask) in enumerate(zip(labels, masks, strict=True), 1)
+            ]
         (folder / 'annotations').mkdir()
-        categories = [dict(id=number, name=name, supercategory='shape')
-                      for number, name in enumerate(METAINFO['classes'], 1)]
+        categories = [
+            dict(id=number, name=name, supercategory='shape')
+            for number, name in enumerate(METAINFO['classes'], 1)
+        ]
         for split in SPLITS:
             path = folder / 'annotations' / f'instances_{split}2017.json'
-            path.write_text(json.dumps(dict(info=self.info, licenses=[], **contents[split],
-                                            categories=categories)))
+            content = dict(info=self.info, licenses=[], **contents[split], categories=categories)
+            path.write_text(json.dumps(content))
 
     @staticmethod
     def _file_name(split: str, index: int) -> str:
         return f'{_image_id(split, index):012d}.jpg'
 
 
-def annotation(mask: np.ndarray, label: int, image_id: int, number: int) -> Dict[str, Any]:
+def annotation(mask: np.ndarray, label: int, image_id: int, number: int) -> dict[str, Any]:
     """Describe the boolean ``mask`` (H, W) of an object of class ``label`` in COCO's terms."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return dict(
-        id=number, image_id=image_id, category_id=label + 1, iscrowd=0,
-        segmentation=mask_to_polygons(mask), bbox=[x, y, width, height], area=int(mask.sum()))
+        id=number,
+        image_id=image_id,
+        category_id=label + 1,
+        iscrowd=0,
+        segmentation=mask_to_polygons(mask),
+        bbox=[x, y, width, height],
+        area=int(mask.sum()),
+    )
 
 
-def mask_to_polygons(mask: np.ndarray) -> List[List[float]]:
+def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
     """Outline the boolean ``mask`` (H, W) by polygons, along the edges of its pixels.
 
     Each connected piece gives a polygon ``[x1, y1, x2, y2, ...]`` in pixels, true to about half
@@ -142,21 +163,24 @@ def mask_to_polygons(mask: np.ndarray) -> List[List[float]]:
     lattice = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
     for dy in range(3):
         for dx in range(3):
-            lattice[dy:dy + 2 * height:2, dx:dx + 2 * width:2] |= mask
+            lattice[dy : dy + 2 * height : 2, dx : dx + 2 * width : 2] |= mask
     contours, hierarchy = cv2.findContours(lattice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    for contour, (_, _, _, parent) in zip(contours, hierarchy[0] if contours else ()):
-        if parent >= 0:
+    parents = hierarchy[0, :, 3] if contours else ()
+    for contour, parent in zip(contours, parents, strict=True):
+        if parent >= 0:  # the contour is that of a hole
             left, _, across, _ = cv2.boundingRect(contour)
-            middle = (left + across // 2) // 2
-            columns = np.arange(width)
-            return (mask_to_polygons(mask & (columns < middle)) +
-                    mask_to_polygons(mask & (columns >= middle)))
-    polygons = [cv2.approxPolyDP(contour, 1.0, True).reshape(-1) / 2 for contour in contours]
-    return [polygon.tolist() for polygon in polygons if polygon.size >= 6]
+            in_left_part = np.arange(width) < (left + across // 2) // 2
+            return mask_to_polygons(mask & in_left_part) + mask_to_polygons(mask & ~in_left_part)
+    polygons = []
+    for contour in contours:
+        smooth = cv2.approxPolyDP(contour, 1.0, True)
+        polygons.append(((smooth if len(smooth) > 2 else contour).reshape(-1) / 2).tolist())
+    return polygons
 
 
-def _place_objects(rng: np.random.Generator,
-                   size: int) -> Tuple[List[int], List[np.ndarray], np.ndarray]:
+def _place_objects(
+    rng: np.random.Generator, size: int
+) -> tuple[list[int], list[np.ndarray], np.ndarray]:
     """Choose objects from the farthest to the nearest, each leaving the others visible enough.
 
     Returns:
@@ -165,8 +189,8 @@ def _place_objects(rng: np.random.Generator,
     """
     names = METAINFO['classes']
     smallest, largest = min(16.0, size / 4), 0.45 * size
-    labels: List[int] = []
-    covers: List[np.ndarray] = []
+    labels: list[int] = []
+    covers: list[np.ndarray] = []
     full_areas = np.zeros(0)
     owner = np.full((size, size), -1)
     for _ in range(rng.integers(1, _MAX_OBJECTS + 1)):

@@ -1,18 +1,17 @@
-"""A small synthetic classification set, laid out as mmpretrain expects ImageNet: a folder a class.
-"""
+"""A small synthetic classification set: a folder per class, as mmpretrain reads ImageNet."""
+
 from __future__ import annotations
 
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, List, Tuple, Union
+from typing import ClassVar
 
 import numpy as np
 
 from .shapes import METAINFO
-from .shapes_drawing import (coverage, draw_background, encode_jpeg, finish, paint,
-                             random_outline)
+from .shapes_drawing import coverage, draw_background, encode_jpeg, finish, paint, random_outline
 from .shapes_folder import SPLITS, Counts, Progress, ShapesSet
 
 
@@ -31,20 +30,23 @@ class ShapesClassification(ShapesSet):
 
     task: ClassVar[str] = 'classification'
     stream: ClassVar[int] = 1
-    entries: ClassVar[Tuple[str, ...]] = (*SPLITS, 'shapes.json')
+    entries: ClassVar[tuple[str, ...]] = (*SPLITS, 'shapes.json')
     record: ClassVar[str] = 'shapes.json'
 
-    def files(self) -> List[str]:
+    def files(self) -> list[str]:
         """List every file of the set, relative to its root."""
         return [self.record] + [self._file_name(*image) for image in self._images()]
 
-    def count(self, root: Union[str, Path]) -> Counts:
+    def count(self, root: str | Path) -> Counts:
         """Count the images of the set in ``root``: by split, then by (class, 'images')."""
-        return {split: Counter((path.parent.name, 'images')
-                               for path in (Path(root) / split).glob('*/*.jpg'))
-                for split in SPLITS}
+        return {
+            split: Counter(
+                (path.parent.name, 'images') for path in (Path(root) / split).glob('*/*.jpg')
+            )
+            for split in SPLITS
+        }
 
-    def sample(self, split: str, index: int) -> Tuple[np.ndarray, int]:
+    def sample(self, split: str, index: int) -> tuple[np.ndarray, int]:
         """Draw image ``index``, from 0, of ``split``.
 
         Returns:

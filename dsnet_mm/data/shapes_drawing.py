@@ -2,17 +2,15 @@
 
 Everything random comes from the generator that is passed in, so that one seed gives one image.
 """
-from __future__ import annotations
 
-from typing import Dict
+from __future__ import annotations
 
 import cv2
 import numpy as np
 
 
 def _ring(corners: int, inner: float = 1.0) -> np.ndarray:
-    """Corners (N, 2) on a circle, every other one pulled in to ``inner``, enclosing an area of 1.
-    """
+    """Corners (N, 2) around a centre, every other one pulled in to ``inner``, of area 1."""
     angles = (np.arange(corners) + 0.5) * (2 * np.pi / corners)
     radii = np.where(np.arange(corners) % 2, inner, 1.0)
     x, y = radii * np.cos(angles), radii * np.sin(angles)
@@ -20,7 +18,7 @@ def _ring(corners: int, inner: float = 1.0) -> np.ndarray:
     return np.stack([x, y], axis=1) / np.sqrt(area)
 
 
-SHAPES: Dict[str, np.ndarray] = {
+SHAPES: dict[str, np.ndarray] = {
     'circle': _ring(64),
     'square': _ring(4),
     'star': _ring(10, inner=0.45),
@@ -54,8 +52,9 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     return image
 
 
-def random_outline(rng: np.random.Generator, name: str, side: float,
-                   center: np.ndarray) -> np.ndarray:
+def random_outline(
+    rng: np.random.Generator, name: str, side: float, center: np.ndarray
+) -> np.ndarray:
     """Place a shape with a random rotation and a slight random stretch.
 
     Args:

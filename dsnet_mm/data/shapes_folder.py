@@ -1,13 +1,15 @@
 """How a synthetic data set reaches the disk: whole or not at all, and over nobody's files."""
+
 from __future__ import annotations
 
 import json
 import shutil
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, Iterable, List, Sequence, Tuple, Union
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,10 +21,10 @@ VERSION = '1'
 
 SPLITS = ('train', 'val')
 MIN_SIZE = 32
-_PARTIAL = '.partial'  # the set while it is being written, inside its root
+_PARTIAL = '.dsnet_mm_partial'  # the set while it is being written, inside its root
 
-Progress = Callable[[Sequence[Tuple[str, int]]], Iterable[Tuple[str, int]]]
-Counts = Dict[str, 'Counter[Tuple[str, str]]']
+Progress = Callable[[Sequence[tuple[str, int]]], Iterable[tuple[str, int]]]
+Counts = dict[str, Counter[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class ShapesSet(ABC):
     task: ClassVar[str]
     stream: ClassVar[int]
     """Number that keeps the random streams of one kind of set apart from another's."""
-    entries: ClassVar[Tuple[str, ...]]
+    entries: ClassVar[tuple[str, ...]]
     """What the set puts into its root; the last one holds ``record`` and makes it look whole."""
     record: ClassVar[str]
     """JSON file in the root whose ``info`` tells how the set was made."""
@@ -57,15 +59,16 @@ class ShapesSet(ABC):
         for name, least in (('train', 1), ('val', 1), ('size', MIN_SIZE), ('seed', 0)):
             value = getattr(self, name)
             if value < least:
-                raise UserError(f'--{name} is {value}, but must be at least {least}; '
-                                f'give a larger number')
+                raise UserError(
+                    f'--{name} is {value}, but must be at least {least}; give a larger number'
+                )
 
     @abstractmethod
-    def files(self) -> List[str]:
+    def files(self) -> list[str]:
         """List every file of the set, relative to its root."""
 
     @abstractmethod
-    def count(self, root: Union[str, Path]) -> Counts:
+    def count(self, root: str | Path) -> Counts:
         """Count the objects of the set in ``root``: by split, then by (class, size)."""
 
     @abstractmethod
@@ -73,14 +76,17 @@ class ShapesSet(ABC):
         """Write all files into the empty ``folder``."""
 
     @property
-    def info(self) -> Dict[str, Any]:
+    def info(self) -> dict[str, Any]:
         """What the files say about their making."""
         return dict(
-            description=f'Synthetic shapes for {self.task}', generator=GENERATOR,
-            version=VERSION, seed=self.seed, options=dict(task=self.task, **asdict(self)))
+            description=f'Synthetic shapes for {self.task}',
+            generator=GENERATOR,
+            version=VERSION,
+            seed=self.seed,
+            options=dict(task=self.task, **asdict(self)),
+        )
 
-    def write(self, root: Union[str, Path], force: bool = False,
-              progress: Progress = iter) -> bool:
+    def write(self, root: str | Path, force: bool = False, progress: Progress = iter) -> bool:
         """Write the set, or leave it alone where it already stands.
 
         Args:
@@ -103,8 +109,10 @@ class ShapesSet(ABC):
                 return False
             self._replace(root, progress)
         except OSError as error:
-            raise UserError(f'cannot write {error.filename or root}: {error.strerror}; '
-                            f'give a folder that can be written by --root') from error
+            raise UserError(
+                f'cannot write {error.filename or root}: {error.strerror}; '
+                f'give another folder by --root'
+            ) from error
         return True
 
     def _replace(self, root: Path, progress: Progress) -> None:
@@ -128,26 +136,32 @@ class ShapesSet(ABC):
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             info = None
         if not isinstance(info, dict) or info.get('generator') != GENERATOR:
-            raise UserError(f'{root} holds other files than such a set; {advice} '
-                            f'{", ".join(self.entries)} in it')
+            raise UserError(
+                f'{root} holds other files than such a set; {advice} '
+                f'{", ".join(self.entries)} in it'
+            )
         if info != self.info:
-            raise UserError(f'{root} holds a set made with {_describe(info)}, not with '
-                            f'{_describe(self.info)}; {advice} it')
+            raise UserError(
+                f'{root} holds a set made with {_describe(info)}, not with '
+                f'{_describe(self.info)}; {advice} it'
+            )
         missing = [name for name in self.files() if not (root / name).is_file()]
         if missing:
-            raise UserError(f'{root} lacks {len(missing)} files of its set, {missing[0]} '
-                            f'among them; add --force to write it again')
+            raise UserError(
+                f'{root} lacks {len(missing)} files of its set, {missing[0]} '
+                f'among them; add --force to write it again'
+            )
 
     def _random(self, split: str, index: int) -> np.random.Generator:
         """The random stream of one image, apart from that of every other one."""
         key = (self.stream, SPLITS.index(split), index)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
-    def _images(self) -> List[Tuple[str, int]]:
+    def _images(self) -> list[tuple[str, int]]:
         return [(split, index) for split in SPLITS for index in range(getattr(self, split))]
 
 
-def _describe(info: Dict[str, Any]) -> str:
+def _describe(info: dict[str, Any]) -> str:
     options = ', '.join(f'{k}={v}' for k, v in info.get('options', {}).items())
     return f'{options} (version {info.get("version")})'
 
