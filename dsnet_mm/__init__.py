@@ -6,5 +6,6 @@ from .version import __version__
 if not is_report_run():
     # What does not fit is said before an import fails in words of its own.
     check()
+    from . import engine, models  # noqa: F401  # importing registers
 
 __all__ = ['__version__', 'configs_dir']

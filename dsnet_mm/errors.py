@@ -9,6 +9,10 @@ class UserError(Exception):
     """A fault the user can mend; its message is one sentence: what, where, what to do."""
 
 
+class ConfigError(UserError, ValueError):
+    """An argument of a model, or a setting of a config, that cannot be used."""
+
+
 def run_cli(main: Callable[[], None]) -> NoReturn:
     """Run the ``main`` of a command-line tool and end the process.
 

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from dsnet_mm.errors import ConfigError
+
 TOKEN_NORM = dict(type='LN', eps=1e-5)
 
 
@@ -147,7 +149,7 @@ class DSBlock(BaseModule):
         init_cfg: Initialisation, as of any ``BaseModule``.
 
     Raises:
-        ValueError: If the channels cannot be divided into streams and heads as asked.
+        ConfigError: If the channels cannot be divided into streams and heads as asked.
 
     Example:
         >>> block = DSBlock(64, num_heads=1, grid_stride=8)
@@ -254,11 +256,11 @@ def stream_widths(embed_dims: int, num_heads: int, global_ratio: float) -> Tuple
     """Channels of the local and the global stream."""
     global_dims = round(embed_dims * global_ratio)
     if not 0 <= global_ratio <= 1 or abs(global_dims - embed_dims * global_ratio) > 1e-6:
-        raise ValueError(
+        raise ConfigError(
             f'global_ratio={global_ratio} does not split {embed_dims} channels into two streams; '
             'use a value from 0 to 1 that gives a whole number of channels, such as 0.5')
     if global_dims % num_heads:
-        raise ValueError(
+        raise ConfigError(
             f'num_heads={num_heads} does not divide the {global_dims} channels of the global '
             'stream; change num_heads, embed_dims or global_ratio')
     return embed_dims - global_dims, global_dims

@@ -19,6 +19,8 @@ from mmdet.utils import ConfigType
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from dsnet_mm.errors import ConfigError
+
 from .ds_block import DSBlock
 
 
@@ -58,7 +60,7 @@ class DSFPN(FPN):
         **kwargs: Further arguments of FPN.
 
     Raises:
-        ValueError: If ``in_strides`` or the inputs do not fit ``in_channels``.
+        ConfigError: If ``in_strides`` or the inputs do not fit ``in_channels``.
 
     Example:
         >>> neck = DSFPN([64, 128], out_channels=64, num_outs=3)
@@ -86,7 +88,7 @@ class DSFPN(FPN):
         if in_strides is None:
             in_strides = [4 * 2**i for i in range(self.num_ins)]
         if len(in_strides) != self.num_ins:
-            raise ValueError(f'in_strides of DSFPN has {len(in_strides)} entries for '
+            raise ConfigError(f'in_strides of DSFPN has {len(in_strides)} entries for '
                              f'{self.num_ins} in_channels; give one stride for each')
         used_strides = in_strides[self.start_level:self.backbone_end_level]
         for level, stride in enumerate(used_strides):
@@ -123,6 +125,6 @@ class DSFPN(FPN):
         """
         channels = [x.shape[1] for x in inputs]
         if channels != self.in_channels:
-            raise ValueError(f'DSFPN was made for in_channels={self.in_channels} but the backbone '
+            raise ConfigError(f'DSFPN was made for in_channels={self.in_channels} but the backbone '
                              f'gives {channels}; set in_channels of the neck to the latter')
         return super().forward(inputs)

@@ -16,6 +16,8 @@ from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dsnet_mm.errors import ConfigError
+
 from .ds_block import DSBlock
 
 PATCH_SIZES = (4, 2, 2, 2)
@@ -91,7 +93,7 @@ class DSNet(BaseModule):
         init_cfg: Initialisation, such as ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
-        ValueError: If an argument does not fit the architecture.
+        ConfigError: If an argument does not fit the architecture.
 
     Example:
         >>> model = DSNet('tiny')
@@ -123,7 +125,7 @@ class DSNet(BaseModule):
         num_stages = len(arch['depths'])
         self.out_indices = self.check_out_indices(out_indices, num_stages)
         if not -1 <= frozen_stages <= num_stages:
-            raise ValueError(f'frozen_stages={frozen_stages} is not within -1 and the number of '
+            raise ConfigError(f'frozen_stages={frozen_stages} is not within -1 and the number of '
                              f'stages, {num_stages}')
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -153,14 +155,14 @@ class DSNet(BaseModule):
         """Look up a name, or check a dict, and return the architecture as a dict."""
         if isinstance(arch, str):
             if arch not in cls.arch_zoo:
-                raise ValueError(f"arch '{arch}' is unknown; use one of {sorted(cls.arch_zoo)} "
+                raise ConfigError(f"arch '{arch}' is unknown; use one of {sorted(cls.arch_zoo)} "
                                  f'or a dict with {", ".join(ARCH_KEYS)}')
             return cls.arch_zoo[arch]
         if set(arch) != set(ARCH_KEYS):
-            raise ValueError(f'arch has the keys {sorted(arch)}; give {", ".join(ARCH_KEYS)}')
+            raise ConfigError(f'arch has the keys {sorted(arch)}; give {", ".join(ARCH_KEYS)}')
         lengths = {len(arch[key]) for key in ('embed_dims', 'depths', 'num_heads')}
         if len(lengths) != 1 or not lengths <= {1, 2, 3, 4}:
-            raise ValueError('embed_dims, depths and num_heads of arch need one entry per stage, '
+            raise ConfigError('embed_dims, depths and num_heads of arch need one entry per stage, '
                              f'for one to four stages; they have {sorted(lengths)}')
         return arch
 
@@ -170,7 +172,7 @@ class DSNet(BaseModule):
         indices = tuple(out_indices)
         if not indices or sorted(set(indices)) != list(indices) or not (
                 0 <= indices[0] and indices[-1] < num_stages):
-            raise ValueError(f'out_indices={indices} must be ascending and within 0 and '
+            raise ConfigError(f'out_indices={indices} must be ascending and within 0 and '
                              f'{num_stages - 1}, the last stage of this arch')
         return indices
 

@@ -1,0 +1,6 @@
+# What every config of this project shares beside model, data and schedule.
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+custom_imports = dict(imports=['dsnet_mm'], allow_failed_imports=False)
+custom_hooks = [dict(type='SafeCheckpointHook')]
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))

@@ -1,0 +1,4 @@
+_base_ = './retinanet_dsnet_t_fpn_1x_coco.py'
+
+model = dict(
+    backbone=dict(arch='small', init_cfg=dict(checkpoint='checkpoints/dsnet_s_in1k.pth')))

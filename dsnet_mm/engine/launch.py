@@ -1,0 +1,188 @@
+"""Training and testing from a config, as the tools do it: checks first, then mmengine's runner."""
+
+from __future__ import annotations
+
+import logging
+import os.path as osp
+from types import SimpleNamespace
+from typing import Any
+
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.config import Config
+from mmengine.evaluator import DumpResults
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from dsnet_mm.data.locate import check_data, set_data_root
+from dsnet_mm.errors import UserError
+
+from .checkpoint import check_fit, read_checkpoint
+
+
+def load_config(
+    path: str,
+    work_dir: str | None = None,
+    cfg_options: dict[str, Any] | None = None,
+    data_root: str | None = None,
+    launcher: str = 'none',
+) -> Config:
+    """Read a config and apply the options that training and testing share.
+
+    Args:
+        path: The config file.
+        work_dir: Folder of logs and checkpoints, by default ``work_dirs/<name of the config>``.
+        cfg_options: Settings that replace the config's, with dots in their names.
+        data_root: Folder of the data set, instead of the one that the config names.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Raises:
+        UserError: If the config cannot be read.
+    """
+    if not osp.isfile(path):
+        raise UserError(f'{path} is no file; give the path of a config (.py)')
+    try:
+        cfg = Config.fromfile(path)
+    except (SyntaxError, OSError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f'{path} cannot be read as a config: {error}') from error
+    cfg.launcher = launcher
+    if data_root:
+        set_data_root(cfg, data_root)
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    cfg.work_dir = (
+        work_dir or cfg.get('work_dir') or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    )
+    return cfg
+
+
+def train(
+    cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume: str | None = None
+) -> None:
+    """Train, and evaluate as the config says.
+
+    Args:
+        cfg: A config, see :func:`load_config`.
+        amp: Whether to train in mixed precision.
+        auto_scale_lr: Whether to scale the learning rate by the batch size.
+        resume: 'auto' for the latest checkpoint in the work dir, or the path of one.
+
+    Raises:
+        UserError: If data or weights are missing or do not fit.
+    """
+    check_data(cfg, ('train', 'val'))
+    if amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    if auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError(
+                f'{cfg.filename} does not say for which batch size its learning rate is made; '
+                'set auto_scale_lr=dict(base_batch_size=...) in it'
+            )
+        cfg.auto_scale_lr.enable = True
+    if resume:
+        cfg.resume = True
+        cfg.load_from = None if resume == 'auto' else resume
+    else:
+        check_initial_weights(cfg)
+    weights = read_checkpoint(cfg.load_from) if resume and cfg.load_from else None
+    runner = build_runner(cfg)
+    if weights:
+        check_fit(_bare_model(runner), weights['state_dict'], cfg.load_from)
+    warn_of_batch_size(cfg, runner.world_size)
+    runner.train()
+
+
+def test(
+    cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | None = None
+) -> dict[str, float]:
+    """Evaluate a checkpoint on the test set of a config.
+
+    Args:
+        cfg: A config, see :func:`load_config`.
+        checkpoint: Path of the checkpoint.
+        out: Where to store the predictions, a ``.pkl`` file.
+        show_dir: Where to store the images with the predictions drawn on them.
+
+    Returns:
+        The metrics by name.
+
+    Raises:
+        UserError: If data are missing or the checkpoint does not fit.
+    """
+    if out and not out.endswith(('.pkl', '.pickle')):
+        raise UserError(f'--out {out} must end in .pkl, the only format of stored predictions')
+    check_data(cfg, ('test',))
+    weights = read_checkpoint(checkpoint)
+    cfg.load_from = checkpoint
+    if show_dir:
+        # mmdet puts relative paths below the work dir
+        options = SimpleNamespace(show=False, show_dir=osp.abspath(show_dir), wait_time=0)
+        cfg = trigger_visualization_hook(cfg, options)
+    runner = build_runner(cfg)
+    check_fit(_bare_model(runner), weights['state_dict'], checkpoint)
+    if out:
+        dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
+        runner.test_evaluator.metrics.append(dump(out_file_path=out))
+    return runner.test()
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner of a config and look over its model.
+
+    Raises:
+        UserError: If backbone and neck do not fit.
+    """
+    setup_cache_size_limit_of_dynamo()
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if not runner.distributed:
+        # SyncBN works in a process group only
+        runner.model = revert_sync_batchnorm(runner.model)
+    model = _bare_model(runner)
+    given = getattr(getattr(model, 'backbone', None), 'out_channels', None)
+    wanted = getattr(getattr(model, 'neck', None), 'in_channels', None)
+    if isinstance(given, tuple) and isinstance(wanted, list) and list(given) != wanted:
+        raise UserError(
+            f'the neck of {cfg.filename} has in_channels={wanted} but its backbone gives '
+            f'{list(given)}; set in_channels of the neck to the latter'
+        )
+    return runner
+
+
+def check_initial_weights(cfg: Config) -> None:
+    """Look whether the pretrained weights that ``cfg`` names in the backbone are there.
+
+    Raises:
+        UserError: If the file is missing.
+    """
+    init_cfg = cfg.get('model', {}).get('backbone', {}).get('init_cfg') or {}
+    path = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
+    if path and '://' not in path and not osp.isfile(path):
+        raise UserError(
+            f'the pretrained weights {path} are missing; fetch them with tools/get_weights.py or '
+            'train from scratch with --cfg-options model.backbone.init_cfg=None '
+            'model.backbone.norm_eval=False'
+        )
+
+
+def warn_of_batch_size(cfg: Config, world_size: int) -> None:
+    """Warn when the learning rate was made for another batch size than the one that runs."""
+    scaling = cfg.get('auto_scale_lr') or {}
+    base = scaling.get('base_batch_size')
+    batch = cfg.train_dataloader.get('batch_size', 0) * world_size
+    batch *= cfg.optim_wrapper.get('accumulative_counts', 1)
+    if base and batch and batch != base and not scaling.get('enable'):
+        print_log(
+            f'The learning rate of this config is made for batches of {base} images, but '
+            f'{batch} run here: add --auto-scale-lr to scale it by {batch / base:g}.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _bare_model(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -1,0 +1,39 @@
+"""Command-line options that the tools share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmengine.config import DictAction
+
+
+class LocalRank(argparse.Action):
+    """Hand the rank that a launcher passes as an option on to mmengine, which reads it there."""
+
+    def __call__(self, parser, namespace, value, option_string=None) -> None:
+        """Store ``value`` unless the launcher has set the variable itself."""
+        os.environ.setdefault('LOCAL_RANK', str(value))
+
+
+def add_shared_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options which training and testing have in common."""
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints')
+    parser.add_argument('--data-root', metavar='DIR', help="folder of the data, not the config's")
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='replace settings of the config, such as train_cfg.max_epochs=1 or '
+        'key="[(a,b),(c,d)]" (no blanks inside a value)',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed run are started (default: none)',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, action=LocalRank, help=argparse.SUPPRESS
+    )

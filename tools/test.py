@@ -1,0 +1,31 @@
+"""Evaluate a checkpoint with the metrics of its config."""
+
+from __future__ import annotations
+
+import argparse
+
+from dsnet_mm.engine.launch import load_config, test
+from dsnet_mm.engine.options import add_shared_options
+from dsnet_mm.errors import run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file, as tools/train.py writes it')
+    add_shared_options(parser)
+    parser.add_argument('--out', help='store the predictions in this .pkl file')
+    parser.add_argument('--show-dir', help='store images with the predictions in this folder')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(
+        args.config, args.work_dir, args.cfg_options, args.data_root, args.launcher
+    )
+    test(cfg, args.checkpoint, out=args.out, show_dir=args.show_dir)
+
+
+if __name__ == '__main__':
+    run_cli(main)
