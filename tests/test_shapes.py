@@ -22,7 +22,7 @@ from dsnet_mm.data.shapes import (
     size_bin,
 )
 from dsnet_mm.data.shapes_classification import ShapesClassification
-from dsnet_mm.data.shapes_drawing import draw_background
+from dsnet_mm.data.shapes_drawing import draw_background, paint
 from dsnet_mm.errors import UserError
 
 TOOL = Path(__file__).parents[1] / 'tools' / 'make_shapes.py'
@@ -121,6 +121,29 @@ def test_what_later_objects_hide_is_not_annotated(monkeypatch):
             assert visible.sum() >= 0.9 * MIN_VISIBLE * whole.sum()
             hidden |= whole
     assert overlaps > 5
+
+
+def test_crumbs_are_dropped_but_never_a_whole_object():
+    mask = np.zeros((30, 30), bool)
+    mask[0, :9] = mask[5, :10] = mask[10:20, 10:20] = True
+    kept = mask.copy()
+    kept[0] = False
+    assert (shapes_module._without_crumbs(mask) == kept).all()
+    small = np.zeros((30, 30), bool)
+    small[0, :3] = small[9, :2] = True
+    assert shapes_module._without_crumbs(small).sum() == 3
+
+
+def test_objects_differ_from_what_they_cover():
+    rng = np.random.default_rng(0)
+    cover = np.zeros((64, 64), np.uint8)
+    cover[20:40, 10:50] = 255
+    for _ in range(100):
+        color = rng.uniform(0, 255, 3).astype(np.float32)
+        image = np.tile(color, (64, 64, 1))
+        paint(rng, image, cover)
+        assert np.linalg.norm(image[20:40, 10:50].mean((0, 1)) - color) > 75
+        assert (image[cover == 0] == color).all()
 
 
 def test_set_is_varied(detection):

@@ -23,7 +23,9 @@ def set_data_root(cfg: Config, data_root: str) -> None:
     for old_root in sorted(filter(None, old_roots), key=len, reverse=True):
         for evaluator in find_evaluators(cfg):
             if evaluator.get('ann_file', '').startswith(old_root):
-                evaluator.ann_file = osp.join(new_root, evaluator.ann_file[len(old_root):].lstrip('/'))
+                evaluator.ann_file = osp.join(
+                    new_root, evaluator.ann_file[len(old_root) :].lstrip('/')
+                )
 
 
 def check_data(cfg: Config, splits: Sequence[str] = SPLITS) -> None:

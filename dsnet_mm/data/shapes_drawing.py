@@ -102,7 +102,7 @@ def paint(rng: np.random.Generator, image: np.ndarray, cover: np.ndarray) -> Non
 
 
 def _surface_waves(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Relief (height, width) in -1 to 1 of a flat, shaded or striped surface."""
+    """Relief (height, width) around 0 of a flat, shaded or striped surface."""
     style = rng.choice(['flat', 'shaded', 'striped'])
     if style == 'flat':
         return np.zeros((height, width))
@@ -110,7 +110,8 @@ def _surface_waves(rng: np.random.Generator, height: int, width: int) -> np.ndar
     y, x = np.mgrid[:height, :width]
     along = x * np.cos(angle) + y * np.sin(angle)
     period = rng.uniform(6, 16) if style == 'striped' else 2.0 * (height + width)
-    return np.sin(along * (2 * np.pi / period))
+    waves = np.sin(along * (2 * np.pi / period))
+    return waves - waves.mean()  # or shading could take away the contrast of the colour
 
 
 def finish(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
