@@ -45,7 +45,7 @@ class BuildWithConfigs(build_py):
         for name in MIM_CONTENT:
             source = ROOT / name
             if source.is_dir():
-                ignore = shutil.ignore_patterns('__pycache__', '*.pyc', 'install.py')
+                ignore = shutil.ignore_patterns('__pycache__', '*.pyc', 'install*.py')
                 shutil.copytree(source, target / name, ignore=ignore)
             elif source.exists():
                 target.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,37 @@
+# The commands of this project; `make help` lists them.
+STACK ?= openmmlab
+PYTHON ?= python3
+VENV ?= .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))
+RUN = "$(VENV)/bin/python"
+
+# What the shell has on its Python path is no part of the environment.
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: help demo test quick lint env clean
+.NOTPARALLEL:
+
+help:  ## list the commands
+	@echo 'make COMMAND [STACK=openmmlab|onedl] [PYTHON=python3.11] [VENV=folder]'
+	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile
+
+demo: env  ## install, then train, evaluate and draw a small detector
+	$(RUN) tools/demo.py
+
+test: env  ## install, then run all tests
+	$(RUN) -m pytest -q --durations=10
+
+quick: env  ## install, then run the tests that take seconds
+	$(RUN) -m pytest -q --durations=10 -m 'not slow'
+
+lint: env  ## install, then check style and format
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+env:  ## install PyTorch, OpenMMLab and this project into a virtual environment
+	@$(PYTHON) tools/install.py --stack '$(STACK)' --venv '$(VENV)'
+
+clean:  ## remove what was built, and the virtual environments made here
+	rm -rf build dist dsnet_mm.egg-info .pytest_cache .ruff_cache
+	for venv in .venv .venv-onedl; do \
+		if [ -e "$$venv/dsnet-mm.json" ]; then rm -rf "$$venv"; fi; \
+	done
