@@ -1,0 +1,192 @@
+"""The check of the installed stack, the report, and the folder of configs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsnet_mm import environment
+from dsnet_mm.environment import UnfitEnvironment, import_problems, version_key, version_problems
+from dsnet_mm.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+OFFICIAL = {'torch': '2.12.1', 'mmcv': '2.1.0', 'mmengine': '0.10.7', 'mmdet': '3.3.0'}
+ONEDL = {
+    'torch': '2.13.0',
+    'onedl-mmcv': '2.3.6',
+    'onedl-mmengine': '0.10.12',
+    'onedl-mmdetection': '3.5.1',
+}
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """Make every module look installed or, once put into the set it returns, missing."""
+    missing = set()
+    monkeypatch.setattr(environment, 'find_spec', lambda n: None if n in missing else object())
+    return missing
+
+
+def test_version_key_orders_versions():
+    ordered = ['1.9', '2.0.0.dev1', '2.0.0a1', '2.0.0rc4', '2.0.0rc10', '2.0', '2.0.1', '2.10.0']
+    keys = [version_key(version) for version in ordered]
+    assert keys == sorted(set(keys))
+    assert version_key('2.0') == version_key('2.0.0+cpu') == version_key('2')
+
+
+@pytest.mark.parametrize('installed', [OFFICIAL, ONEDL, {**OFFICIAL, 'mmpretrain': '1.2.0'}])
+def test_fitting_stacks_have_no_problem(modules, installed):
+    assert version_problems(installed) == []
+
+
+@pytest.mark.parametrize(
+    ('change', 'said', 'typed'),
+    [
+        ({'mmcv': '2.2.0'}, 'mmcv 2.2.0 is too new', 'mmcv==2.1.0'),
+        ({'mmcv': '2.0.0rc3'}, 'mmcv 2.0.0rc3 is too old', 'MMCV_WITH_OPS=1'),
+        ({'mmdet': '2.28.2'}, 'mmdet 2.28.2 is too old', 'pip install "mmdet>=3.3,<3.4"'),
+        ({'mmengine': '0.7.4'}, 'mmengine 0.7.4 is too old', '"mmengine>=0.10.4,<1"'),
+        ({'mmpretrain': '1.0.0'}, 'mmpretrain 1.0.0 is too old', '"mmpretrain>=1.2,<1.3"'),
+        ({'torch': '1.13.1+cu117'}, 'torch 1.13.1+cu117 is too old', '"torch>=2.1"'),
+        ({'mmcv-lite': '2.1.0'}, 'mmcv-lite lacks', 'pip uninstall -y mmcv-lite &&'),
+        ({'mmcv-full': '1.7.2'}, 'mmcv-full belongs', 'pip uninstall -y mmcv-full &&'),
+        (
+            {'onedl-mmcv': '2.3.6'},
+            'mmcv, mmdet and mmengine of OpenMMLab and onedl-mmcv of OneDL overwrite',
+            'pip uninstall -y onedl-mmcv mmcv mmdet mmengine',
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_sentence(modules, change, said, typed):
+    (problem,) = version_problems({**OFFICIAL, **change})
+    assert said in problem
+    assert typed in problem
+    assert '\n' not in problem
+
+
+def test_onedl_bounds_are_their_own(modules):
+    (problem,) = version_problems({**ONEDL, 'onedl-mmdetection': '3.6.0'})
+    assert problem.startswith('onedl-mmdetection 3.6.0 is too new, it has to be below 3.6')
+    (problem,) = version_problems({**ONEDL, 'onedl-mmcv': '2.4.0'})
+    assert problem.endswith('onedl-mmcv==2.3.6`')
+
+
+def test_missing_package_is_named_unless_it_lies_on_the_path(modules):
+    without = {name: version for name, version in OFFICIAL.items() if name != 'mmdet'}
+    assert version_problems(without) == []
+    modules.add('mmdet')
+    (problem,) = version_problems(without)
+    assert problem.startswith('mmdet is not installed: type `pip install')
+
+
+def test_official_mmengine_needs_pkg_resources(modules):
+    modules.add('pkg_resources')
+    (problem,) = version_problems(OFFICIAL)
+    assert problem.startswith('mmengine needs pkg_resources')
+    assert problem.endswith('`pip install "setuptools<81"`')
+    assert version_problems(ONEDL) == []
+
+
+@pytest.mark.parametrize(
+    ('broken', 'typed'),
+    [
+        ('torch', 'pip install --force-reinstall --no-deps torch==2.12.1'),
+        ('torchvision', '"torchvision==0.27.*"'),
+        ('cv2', 'pip install opencv-python-headless'),
+        ('mmcv.ops', 'mmcv==2.1.0'),
+    ],
+)
+def test_broken_binary_is_named_with_the_remedy(modules, monkeypatch, broken, typed):
+    def import_module(name):
+        if name == broken:
+            raise OSError('undefined symbol: _ZN3c10\nmore lines')
+
+    monkeypatch.setattr(environment.importlib, 'import_module', import_module)
+    (problem,) = import_problems(OFFICIAL)
+    assert problem.startswith(f'{broken} cannot be imported beside torch 2.12.1 (undefined symbol')
+    assert typed in problem
+    assert '\n' not in problem
+    modules.add(broken.partition('.')[0])
+    assert import_problems(OFFICIAL) == []
+
+
+def test_check_raises_the_first_problem(monkeypatch):
+    monkeypatch.setattr(environment, 'problems', lambda: ['this is wrong', 'that too'])
+    with pytest.raises(UnfitEnvironment, match='^this is wrong .*python -m dsnet_mm') as caught:
+        environment.check()
+    assert isinstance(caught.value, UserError)
+    # mmengine would hide the words of an ImportError in custom_imports.
+    assert not isinstance(caught.value, ImportError)
+    monkeypatch.setattr(environment, 'problems', list)
+    environment.check()
+
+
+def test_tried_pins_lie_within_the_bounds(modules):
+    for stack in environment.STACKS:
+        lines = (ROOT / 'requirements' / f'{stack}.txt').read_text().splitlines()
+        pins = dict(line.split('==') for line in lines if '==' in line)
+        assert version_problems(pins) == []
+        assert {p.distribution for p in environment.STACKS[stack]} <= set(pins)
+        for name, version in environment.TRIED_MMCV.items():
+            assert pins.get(name, version) == version
+
+
+def test_this_environment_fits():
+    assert environment.problems() == []
+    result = _python('-m', 'dsnet_mm')
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert 'all of it fits' in result.stdout
+
+
+def test_report_works_where_nothing_is_installed():
+    result = _python('-S', '-m', 'dsnet_mm')
+    assert result.returncode == 1
+    assert result.stderr == ''
+    assert 'torch is not installed' in result.stdout
+    assert re.search('^wrong: torch is not installed: type `', result.stdout, re.MULTILINE)
+
+
+def test_import_ends_with_the_sentence_where_nothing_is_installed():
+    result = _python('-S', '-c', 'import dsnet_mm')
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith('dsnet_mm.environment.UnfitEnvironment: torch is not installed: type `')
+
+
+@pytest.mark.parametrize(
+    ('argv', 'orig_argv', 'expected'),
+    [
+        (['-m'], ['python', '-m', 'dsnet_mm'], True),
+        (['-m'], ['python', '-s', '-m', 'dsnet_mm'], True),
+        (['-m'], ['python', '-m', 'pytest', 'dsnet_mm'], False),
+        (['train.py'], ['python', 'train.py', '-m', 'dsnet_mm'], False),
+    ],
+)
+def test_only_the_report_skips_the_check(monkeypatch, argv, orig_argv, expected):
+    monkeypatch.setattr(sys, 'argv', argv)
+    monkeypatch.setattr(sys, 'orig_argv', orig_argv)
+    assert environment.is_report_run() is expected
+
+
+def test_configs_are_found_in_a_clone_and_in_a_wheel(monkeypatch, tmp_path):
+    package = tmp_path / 'dsnet_mm'
+    (tmp_path / 'configs').mkdir()
+    monkeypatch.setattr(environment, '__file__', str(package / 'environment.py'))
+    # A folder of that name beside an installed package is somebody else's.
+    with pytest.raises(UnfitEnvironment, match=re.escape(str(package))):
+        environment.configs_dir()
+    (tmp_path / 'setup.py').touch()
+    assert environment.configs_dir() == tmp_path / 'configs'
+    (package / '.mim' / 'configs').mkdir(parents=True)
+    assert environment.configs_dir() == package / '.mim' / 'configs'
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [shutil.which(sys.executable), *arguments], cwd=ROOT, capture_output=True, text=True
+    )
