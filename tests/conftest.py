@@ -1,0 +1,36 @@
+"""Fixtures of all tests, and the place of the reference answers outside the repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from dsnet_mm.data.shapes import ShapesDetection
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get('DSNET_SHARED', ROOT.parent / 'shared'))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests that compare with ``SHARED`` where it is absent."""
+    if SHARED.is_dir():
+        return
+    for item in items:
+        if item.get_closest_marker('shared'):
+            item.add_marker(pytest.mark.skip(reason=f'{SHARED} is absent'))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shapes set of 8 training and 4 validation images of 96x96 pixels."""
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    ShapesDetection(train=8, val=4, size=96).write(root)
+    return root

@@ -1,0 +1,194 @@
+"""The backbone and its block: shapes, options, gradients, errors."""
+
+from copy import deepcopy
+from math import ceil
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import nn
+from torch.testing import assert_close
+
+from dsnet_mm.models import DSBlock, DSNet
+
+SMALL_ARCH = dict(embed_dims=(16, 32, 48, 64), depths=(1, 2, 1, 1), num_heads=(1, 2, 3, 4),
+                  mlp_ratio=2)  # fmt: skip
+
+
+def make(**kwargs) -> DSNet:
+    model = DSNet(deepcopy(SMALL_ARCH), **{'norm_eval': False, **kwargs})
+    model.init_weights()
+    return model
+
+
+def without_gradient(model: nn.Module) -> list[str]:
+    return [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 40), (5, 3), (31, 33), (64, 64), (127, 65)])
+@pytest.mark.parametrize('align', [True, False])
+def test_any_image_size(size, align):
+    outs = make(align=align).eval()(torch.rand(2, 3, *size))
+    strides_and_channels = zip((4, 8, 16, 32), SMALL_ARCH['embed_dims'], strict=True)
+    assert [tuple(out.shape) for out in outs] == [
+        (2, c, ceil(size[0] / s), ceil(size[1] / s)) for s, c in strides_and_channels
+    ]
+    assert all(out.isfinite().all() for out in outs)
+
+
+def test_published_widths():
+    outs = MODELS.build(dict(type='DSNet', arch='small')).eval()(torch.rand(1, 3, 64, 96))
+    assert [tuple(out.shape[1:]) for out in outs] == [
+        (64, 16, 24), (128, 8, 12), (320, 4, 6), (512, 2, 3)]  # fmt: skip
+
+
+def test_outputs_stay_channels_last():
+    for out in make().eval()(torch.rand(2, 3, 64, 96)):
+        assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize('ratio', [0, 0.25, 0.5, 0.75, 1])
+@pytest.mark.parametrize('align', [True, False])
+def test_every_parameter_gets_a_gradient(ratio, align):
+    model = make(global_ratio=ratio, align=align, drop_path_rate=0)
+    sum(out.square().mean() for out in model(torch.rand(2, 3, 40, 72))).backward()
+    assert without_gradient(model) == []
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        # the last layers are read by nothing but the loss; all others feed them
+        assert parameter.grad.any(), name
+    names = '\n'.join(dict(model.named_parameters()))
+    assert ('alignment' in names) == (align and 0 < ratio < 1)
+    assert ('local_prop' in names) == (ratio < 1)
+    assert ('global_prop' in names) == (ratio > 0)
+
+
+@pytest.mark.parametrize('out_indices', [(0,), (1, 2), (0, 3), [2]])
+def test_out_indices_build_no_more_than_they_need(out_indices):
+    model = make(out_indices=out_indices, drop_path_rate=0)
+    outs = model(torch.rand(2, 3, 64, 64))
+    assert [out.shape[1] for out in outs] == [SMALL_ARCH['embed_dims'][i] for i in out_indices]
+    assert [out.shape[1] for out in outs] == list(model.out_channels)
+    outs[-1].square().mean().backward()
+    assert without_gradient(model) == []
+
+
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 2, 3, 4])
+def test_frozen_stages(frozen_stages):
+    model = make(frozen_stages=frozen_stages, drop_path_rate=0)
+    assert model.train() is model
+    out = model(torch.rand(2, 3, 64, 64))
+    frozen = [f'stages.{i}.' for i in range(frozen_stages)] or (
+        ['stages.0.patch_embed.'] if frozen_stages == 0 else [])
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad != name.startswith(tuple(frozen)), name
+    for name, module in model.named_modules():
+        if name:
+            assert module.training != f'{name}.'.startswith(tuple(frozen)), name
+    if frozen_stages < 4:
+        out[-1].square().mean().backward()
+        assert without_gradient(model) == []
+
+
+@pytest.mark.parametrize('norm_eval', [True, False])
+def test_norm_eval(norm_eval):
+    model = make(norm_eval=norm_eval)
+    before = deepcopy(dict(model.named_buffers()))
+    model.train()(torch.rand(2, 3, 64, 64))
+    changed = any(not torch.equal(b, before[n]) for n, b in model.named_buffers())
+    assert changed != norm_eval
+    assert model.stages[0].blocks[0].training
+
+
+def test_checkpointing_changes_nothing():
+    plain = make(drop_path_rate=0.5, attn_drop_rate=0.3)
+    saving = make(drop_path_rate=0.5, attn_drop_rate=0.3, with_cp=True)
+    saving.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    results = []
+    for model in (plain, saving):
+        torch.manual_seed(1)
+        outs = model(images)
+        sum(out.square().mean() for out in outs).backward()
+        results.append([*outs, *(p.grad for p in model.parameters()), *model.buffers()])
+    assert len(results[0]) == len(results[1]) > 100
+    for ours, theirs in zip(*results, strict=True):
+        assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_checkpointing_reaches_every_block(monkeypatch):
+    calls = []
+    monkeypatch.setattr('dsnet_mm.models.ds_block.checkpoint',
+                        lambda function, x, **kwargs: calls.append(function) or function(x))  # fmt: skip
+    make(with_cp=True)(torch.rand(1, 3, 64, 64))
+    assert len(calls) == sum(SMALL_ARCH['depths'])
+
+
+def test_stochastic_depth_is_linear_over_the_whole_depth():
+    model = make(drop_path_rate=0.2)
+    rates = [getattr(block.drop_path, 'drop_prob', 0.) for stage in model.stages
+             for block in stage.blocks]  # fmt: skip
+    assert rates == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+
+
+def test_attention_is_dropped_in_training_only():
+    model = make(attn_drop_rate=0.5, drop_path_rate=0)
+    images = torch.rand(1, 3, 64, 64)
+    assert not torch.equal(model(images)[-1], model(images)[-1])
+    model.eval()
+    assert torch.equal(model(images)[-1], model(images)[-1])
+
+
+def test_arguments_of_the_caller_stay_as_they_are():
+    arch, indices, norm = deepcopy(SMALL_ARCH), [0, 2], dict(type='BN')
+    DSNet(arch, out_indices=indices, norm_cfg=norm)
+    assert (arch, indices, norm) == (SMALL_ARCH, [0, 2], dict(type='BN'))
+
+
+def test_initial_weights():
+    model = DSNet('tiny')
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.constant_(module.weight, 7)
+            nn.init.constant_(module.bias, 7)
+    model.init_weights()
+    block = model.stages[3].blocks[0]
+    assert block.global_prop.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not block.global_prop.qkv.bias.any()
+    # PyTorch draws the weights of a convolution uniformly within +-1 / sqrt(fan_in)
+    assert block.ffn.fc1.weight.abs().max().item() == pytest.approx(512**-0.5, rel=0.01)
+    assert block.pos_embed.weight.abs().max().item() == pytest.approx(1 / 3, rel=0.01)
+
+
+def test_initial_weights_do_not_depend_on_a_parent():
+    class Parent(BaseModule):
+        def __init__(self) -> None:
+            super().__init__(init_cfg=dict(type='Constant', layer='Conv2d', val=3))
+            self.block = DSBlock(16, 1, 2)
+
+    parent = Parent()
+    parent.init_weights()
+    assert parent.block.in_proj.weight.abs().max() <= 0.25
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'words'),
+    [
+        (dict(arch='huge'), "arch 'huge' is unknown.*base.*small.*tiny"),
+        (dict(arch=dict(depths=(1,))), 'keys.*embed_dims, depths, num_heads, mlp_ratio'),
+        (dict(arch={**SMALL_ARCH, 'depths': (1, 1)}), 'one entry per stage'),
+        (dict(out_indices=(0, 4)), r'out_indices=\(0, 4\).*within 0 and 3'),
+        (dict(out_indices=(-1,)), 'out_indices'),
+        (dict(out_indices=(2, 1)), 'ascending'),
+        (dict(out_indices=()), 'out_indices'),
+        (dict(frozen_stages=5), 'frozen_stages=5'),
+        (dict(global_ratio=1.5), 'global_ratio=1.5'),
+        (dict(global_ratio=0.3), 'global_ratio=0.3.*64 channels'),
+        (dict(arch={**SMALL_ARCH, 'num_heads': (3, 2, 3, 4)}), 'num_heads=3 does not divide the 8'),
+    ],
+)
+def test_bad_arguments_are_named(kwargs, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        DSNet(**kwargs)
+    assert '\n' not in str(caught.value)
