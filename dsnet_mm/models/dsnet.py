@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptMultiConfig
 from mmengine.model import BaseModule, ModuleList
+from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsnet_mm.errors import ConfigError
+from dsnet_mm.weights.loading import StrictBackbone
 
 from .ds_block import DSBlock
 
@@ -65,8 +67,9 @@ class DSStage(BaseModule):
         return x
 
 
+@ROOT_MODELS.register_module()  # where mmpretrain looks as well
 @MODELS.register_module()
-class DSNet(BaseModule):
+class DSNet(StrictBackbone):
     """DS-Net backbone.
 
     The outputs are those of the stages themselves, without a further norm. Any image size from
@@ -90,7 +93,8 @@ class DSNet(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the first patch embedding, k the first k stages
             with their patch embeddings.
         with_cp: Whether to recompute the blocks in the backward pass instead of storing them.
-        init_cfg: Initialisation, such as ``dict(type='Pretrained', checkpoint=...)``.
+        init_cfg: Initialisation, such as ``dict(type='Pretrained', checkpoint=...)``, whose
+            checkpoint must fit whole.
 
     Raises:
         ConfigError: If an argument does not fit the architecture.
@@ -131,7 +135,9 @@ class DSNet(BaseModule):
         self.norm_eval = norm_eval
         self.out_channels = tuple(arch['embed_dims'][i] for i in self.out_indices)
 
-        rates = torch.linspace(0, drop_path_rate, sum(arch['depths'])).split(list(arch['depths']))
+        depths = list(arch['depths'])
+        # on the CPU also where the model is built on the meta device, for its shapes alone
+        rates = torch.linspace(0, drop_path_rate, sum(depths), device='cpu').split(depths)
         in_channels = (3, *arch['embed_dims'])
         self.stages = ModuleList(
             DSStage(

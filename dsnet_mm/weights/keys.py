@@ -1,43 +1,63 @@
-"""Parameter names of the published DS-Net and of this project's, which hold the same tensors."""
+"""Names of the published tensors beside this project's, for the same function.
+
+The tables have one direction, from this project's names to the published ones: what a file must
+hold follows from the model that it is for, so that nothing can be missing or left over unseen.
+"""
+
 from __future__ import annotations
 
 import re
-from typing import Optional
 
-# name inside a block: published -> ours
+# layer inside a block: ours -> published
 BLOCK_LAYERS = {
     'pos_embed': 'pos_embed',
     'norm1': 'norm1',
-    'conv1': 'in_proj',
-    'norm_conv1': 'local_prop.norm',
-    'conv': 'local_prop.conv',
-    'norm_sa1': 'global_prop.norm',
-    'channel_up': 'global_prop.qkv',
-    'norm_conv2': 'alignment.norm_local',
-    'norm_sa2': 'alignment.norm_global',
-    'cross_channel_up_conv': 'alignment.qkv_local',
-    'cross_channel_up_sa': 'alignment.qkv_global',
-    'fuse_channel_conv': 'alignment.proj_local',
-    'fuse_channel_sa': 'alignment.proj_global',
-    'conv2': 'out_proj',
+    'in_proj': 'conv1',
+    'local_prop.norm': 'norm_conv1',
+    'local_prop.conv': 'conv',
+    'global_prop.norm': 'norm_sa1',
+    'global_prop.qkv': 'channel_up',
+    'alignment.norm_local': 'norm_conv2',
+    'alignment.norm_global': 'norm_sa2',
+    'alignment.qkv_local': 'cross_channel_up_conv',
+    'alignment.qkv_global': 'cross_channel_up_sa',
+    'alignment.proj_local': 'fuse_channel_conv',
+    'alignment.proj_global': 'fuse_channel_sa',
+    'out_proj': 'conv2',
     'norm2': 'norm2',
-    'mlp.fc1': 'ffn.fc1',
-    'mlp.fc2': 'ffn.fc2',
+    'ffn.fc1': 'mlp.fc1',
+    'ffn.fc2': 'mlp.fc2',
 }
+CLASSIFIER_LAYERS = {'neck.norm': 'norm', 'head.fc': 'head'}
+# what Paddle calls otherwise than PyTorch
+PADDLE_BUFFERS = {'running_mean': '_mean', 'running_var': '_variance'}
 
 
-def rename(published: str) -> Optional[str]:
-    """Translate the name of a published backbone tensor into this project's.
+def published_name(name: str) -> str:
+    """Translate a name of the classifier, such as ``backbone.stages.0.blocks.1.norm1.bias``.
 
     Returns:
-        The name within :class:`~dsnet_mm.models.DSNet`, or None if it is not of the backbone.
+        The name in SteveTsui/DS-Net, such as ``blocks1.1.norm1.bias``.
     """
-    match = re.fullmatch(r'patch_embed(\d)\.proj\.(\w+)', published)
-    if match:
-        stage, leaf = match.groups()
-        return f'stages.{int(stage) - 1}.patch_embed.proj.{leaf}'
-    match = re.fullmatch(r'blocks(\d)\.(\d+)\.([\w.]+)\.(\w+)', published)
-    if match and match.group(3) in BLOCK_LAYERS:
-        stage, block, layer, leaf = match.groups()
-        return f'stages.{int(stage) - 1}.blocks.{block}.{BLOCK_LAYERS[layer]}.{leaf}'
-    return None
+    layer, leaf = name.rsplit('.', 1)
+    if layer in CLASSIFIER_LAYERS:
+        return f'{CLASSIFIER_LAYERS[layer]}.{leaf}'
+    _, _, stage, part, *inner = layer.split('.')
+    number = int(stage) + 1
+    if part == 'patch_embed':
+        return f'patch_embed{number}.proj.{leaf}'
+    block, *inner = inner
+    return f'blocks{number}.{block}.{BLOCK_LAYERS[".".join(inner)]}.{leaf}'
+
+
+def paddle_name(name: str) -> str:
+    """Translate a name of the classifier into PaddleClas' name."""
+    layer, leaf = published_name(name).rsplit('.', 1)
+    return f'{layer}.{PADDLE_BUFFERS.get(leaf, leaf)}'
+
+
+def count_blocks(published: list[str]) -> tuple[int, int, int, int]:
+    """Count the blocks of each stage that the published names speak of."""
+    found = (re.match(r'blocks([1-4])\.(\d+)\.', name) for name in published)
+    stages = [stage for stage, _ in {match.groups() for match in found if match}]
+    return tuple(stages.count(stage) for stage in '1234')

@@ -1,0 +1,1 @@
+"""The published weights: fetching, safe reading, conversion and strict loading."""
