@@ -1,0 +1,33 @@
+"""Convert published DS-Net weights into a checkpoint for OpenMMLab."""
+
+from __future__ import annotations
+
+import argparse
+
+from dsnet_mm.errors import run_cli
+from dsnet_mm.weights.convert import config_line, convert
+from dsnet_mm.weights.published import PUBLISHED
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('source', help='a .pth of SteveTsui/DS-Net or a .pdparams of PaddleClas')
+    parser.add_argument('target', help='the checkpoint to write')
+    parser.add_argument(
+        '--arch', choices=PUBLISHED, help='what the source must be (default: as its depths say)'
+    )
+    parser.add_argument(
+        '--ema', action='store_true', help="take the average of the weights, 'model_ema'"
+    )
+    parser.add_argument('--force', action='store_true', help='write over the target')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    print(convert(args.source, args.target, args.arch, args.ema, args.force).report())
+    print(f'\nIn a config, with the backbone of this arch:\n  {config_line(args.target)}')
+
+
+if __name__ == '__main__':
+    run_cli(main)
