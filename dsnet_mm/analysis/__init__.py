@@ -1,0 +1,1 @@
+"""What the models cost, and the published formulation they are held against."""
