@@ -273,7 +273,7 @@ def test_failing_step_says_which_why_and_what_to_type(make, capsys):
     sentence = str(caught.value)
     assert sentence.startswith('failed at "mmcv 2.3.6 with its compiled operations (cpu)"')
     assert str(installer.runner.log) in sentence
-    assert 'set MAX_JOBS=1, then type `make env STACK=onedl`' in sentence
+    assert 'set MAX_JOBS=1, then type the same command again' in sentence
     assert '\n' not in sentence
     assert 'fatal error: Killed' in capsys.readouterr().err
 

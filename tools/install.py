@@ -34,6 +34,7 @@ OWN = 'dsnet-mm.'
 STATE_FILE, LOCK_FILE, LOG_FILE = f'{OWN}json', f'{OWN}lock', f'{OWN}log'
 NEEDED_GB = 8
 SECONDS_BETWEEN_SIGNS = 30
+SECONDS_TO_TIDY_UP = 5
 
 
 def requirement_lines(name: str) -> list[str]:
@@ -88,11 +89,17 @@ class Runner:
             )
         try:
             self._wait(process)
-        finally:
-            if process.poll() is None:  # interrupted: leave no compiler behind
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
+        except BaseException:
+            self._end(process)
+            raise
         return process.returncode == 0
+
+    def _end(self, process: subprocess.Popen) -> None:
+        # The whole group, or compilers go on; an interrupt first, on which pip tidies up.
+        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, ending)
+                process.wait(timeout=SECONDS_TO_TIDY_UP)
 
     def _wait(self, process: subprocess.Popen) -> None:
         start = time.monotonic()
@@ -126,7 +133,6 @@ class Installer:
         self.python = venv / 'bin' / 'python'
         self.constraints = venv / f'{OWN}constraints.txt'
         self.runner = Runner(venv / LOG_FILE, self.env)
-        self.again = 'make env' + (f' STACK={stack}' if stack != 'openmmlab' else '')
         self.step = 'the first checks'
 
     @property
@@ -186,7 +192,7 @@ class Installer:
         with locked(self.venv / LOCK_FILE, str(self.venv)):
             if self.is_complete():
                 return
-            print(f'{self.again}: installing into {self.venv}')
+            print(f'installing the {self.stack} stack into {self.venv}')
             checks.check_venv_modules()
             if self.installed().get('torch') != self.pins['torch']:
                 checks.check_disk(self.venv, NEEDED_GB)
@@ -207,7 +213,7 @@ class Installer:
         if not state and any(not name.startswith(OWN) for name in entries):
             raise InstallError(
                 f'{self.venv} is there and was not made by this installer, which leaves it alone: '
-                'remove it, or name another folder with `make env VENV=...`'
+                'name another folder with `make env VENV=...`, or remove it if nobody needs it'
             )
         if state.get('stack', self.stack) != self.stack:
             raise InstallError(
@@ -341,8 +347,8 @@ class Installer:
         print(*lines[-15:], sep='\n', file=sys.stderr)
         hint = checks.hint_for('\n'.join(lines[-200:])) or 'mend what the lines above name'
         return InstallError(
-            f'failed at "{self.step}" (the whole log is {self.runner.log}): {hint}, then type '
-            f'`{self.again}`, which goes on from here'
+            f'failed at "{self.step}" (the whole log is {self.runner.log}): {hint}, then type the '
+            'same command again, which goes on from here'
         )
 
 
@@ -352,14 +358,17 @@ def main() -> None:
     parser.add_argument('--stack', choices=('openmmlab', 'onedl'), default='openmmlab')
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='folder to install into')
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(ending, signal.default_int_handler)
     installer = Installer(args.stack, Path(os.path.abspath(args.venv)), dict(os.environ))
     try:
         installer.install()
     except InstallError as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
-        print(f'error: interrupted; `{installer.again}` goes on from here', file=sys.stderr)
+        say = f'error: interrupted at "{installer.step}": the same command goes on from here'
+        print(say, file=sys.stderr)
         sys.exit(130)
 
 
