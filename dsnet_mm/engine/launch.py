@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -135,10 +136,19 @@ def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config and look over its model.
 
     Raises:
-        UserError: If backbone and neck do not fit.
+        UserError: If a type is unknown, or backbone and neck do not fit.
     """
     setup_cache_size_limit_of_dynamo()
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except KeyError as error:
+        missing = re.match(r"['\"](\S+) is not in the (\S+) registry", str(error))
+        if not missing:
+            raise
+        raise UserError(
+            f"{cfg.filename} asks for type='{missing[1]}', which is not registered as a "
+            f'{missing[2]}; correct the name or add its module to custom_imports'
+        ) from error
     if not runner.distributed:
         # SyncBN works in a process group only
         runner.model = revert_sync_batchnorm(runner.model)

@@ -1,0 +1,211 @@
+"""The tools as a user types them: train, resume, test, infer, and what they say to bad input."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+CONFIG = 'configs/retinanet_dsnet_t_fpn_1x_coco.py'
+DEMO = 'configs/demo/retinanet_dsnet_t_shapes.py'
+
+
+def tool(name: str, *args: object) -> subprocess.CompletedProcess:
+    """Run a tool from the root of the project in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / name), *map(str, args)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope='module')
+def trained(shapes_root, tmp_path_factory) -> Path:
+    """The work dir of a one-epoch training with tools/train.py."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    done = tool('train.py', DEMO, '--data-root', shapes_root, '--work-dir', work_dir,
+                '--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+                'train_dataloader.batch_size=4')  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return work_dir
+
+
+@pytest.mark.slow
+def test_training_leaves_a_checkpoint_that_loads_safely(trained):
+    checkpoint = torch.load(trained / 'epoch_1.pth', weights_only=True)
+    assert {'state_dict', 'optimizer', 'param_schedulers', 'message_hub'} <= set(checkpoint)
+    assert checkpoint['meta']['dataset_meta']['classes'] == (
+        'circle', 'square', 'triangle', 'star')  # fmt: skip
+
+
+@pytest.mark.slow
+def test_test_evaluates_stores_and_draws(trained, shapes_root, tmp_path):
+    done = tool('test.py', DEMO, trained / 'epoch_1.pth', '--data-root', shapes_root,
+                '--work-dir', tmp_path, '--out', tmp_path / 'predictions.pkl',
+                '--show-dir', tmp_path / 'pictures')  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'coco/bbox_mAP' in done.stdout + done.stderr or 'is empty' in done.stdout + done.stderr
+    assert (tmp_path / 'predictions.pkl').stat().st_size > 0
+    assert len(list((tmp_path / 'pictures').iterdir())) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', ['--resume', '--resume=epoch_1.pth'])
+def test_resume_goes_on(trained, shapes_root, how):
+    how = how.replace('epoch_1.pth', str(trained / 'epoch_1.pth'))
+    done = tool('train.py', DEMO, '--data-root', shapes_root, '--work-dir', trained,
+                '--cfg-options', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=9',
+                'train_dataloader.batch_size=4', how)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    log = done.stdout + done.stderr
+    assert 'resumed epoch: 1, iter: 2' in log
+    assert 'Epoch(train) [2][2/2]' in log
+    assert 'is not HistoryBuffer' not in log
+    assert (trained / 'epoch_2.pth').exists()
+
+
+@pytest.mark.slow
+def test_inferencer_loads_the_checkpoint(trained, shapes_root):
+    script = f"""
+from mmdet.apis import DetInferencer
+inferencer = DetInferencer({DEMO!r}, {str(trained / 'epoch_1.pth')!r}, device='cpu',
+                           show_progress=False)
+picture = next(__import__('pathlib').Path({str(shapes_root)!r}, 'val2017').iterdir())
+print('predicted', sorted(inferencer(str(picture))['predictions'][0]))
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "predicted ['bboxes', 'labels', 'scores']" in done.stdout
+
+
+@pytest.mark.slow
+def test_mixed_precision_and_learning_rate(shapes_root, tmp_path):
+    done = tool('train.py', DEMO, '--data-root', shapes_root, '--work-dir', tmp_path, '--amp',
+                '--auto-scale-lr', '--cfg-options', 'train_cfg.max_epochs=1',
+                'train_dataloader.batch_size=4', 'optim_wrapper.dtype=bfloat16',
+                'model.backbone.with_cp=True')  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    log = done.stdout + done.stderr
+    assert 'LR has been scaled from 0.001 to 0.0005' in log or 'scaled' in log
+    assert 'AmpOptimWrapper' in log
+
+
+@pytest.mark.slow
+def test_mask_rcnn_learns_and_is_evaluated(shapes_root, tmp_path):
+    options = ['model.backbone.init_cfg=None', 'model.backbone.norm_eval=False',
+               'model.roi_head.bbox_head.num_classes=4', 'model.roi_head.mask_head.num_classes=4',
+               'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
+               'train_cfg.max_epochs=1', 'test_evaluator.metric=segm',
+               'model.test_cfg.rcnn.score_thr=0.0']  # fmt: skip
+    options += [
+        f'{split}_dataloader.dataset.metainfo.classes=circle,square,triangle,star'
+        for split in ('train', 'val', 'test')
+    ]
+    config = 'configs/mask_rcnn_dsnet_t_dsfpn_1x_coco.py'
+    common = ['--data-root', shapes_root, '--work-dir', tmp_path, '--cfg-options', *options]
+    done = tool('train.py', config, *common)
+    assert done.returncode == 0, done.stderr
+    done = tool('test.py', config, tmp_path / 'epoch_1.pth', *common)
+    assert done.returncode == 0, done.stderr
+    assert 'coco/segm_mAP' in done.stdout + done.stderr
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Run a tool in this process, expect it to fail, and return its one sentence."""
+
+    def run(name: str, *args: object) -> str:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        message = str(stop.value.code)
+        assert message.startswith('error: '), message
+        assert '\n' not in message
+        return message
+
+    return run
+
+
+NO_WEIGHTS = ('--cfg-options', 'model.backbone.init_cfg=None')
+
+
+def test_missing_data(refused, tmp_path):
+    for name in ('retinanet_dsnet_s_fpn', 'mask_rcnn_dsnet_s_fpn'):
+        message = refused('train.py', f'configs/{name}_1x_coco.py', '--data-root', tmp_path)
+        assert f'{tmp_path}/annotations/instances_train2017.json is missing' in message
+        assert '--data-root' in message
+
+
+def test_missing_images(refused, tmp_path, shapes_root):
+    (tmp_path / 'annotations').symlink_to(shapes_root / 'annotations')
+    message = refused('train.py', CONFIG, '--data-root', tmp_path, *NO_WEIGHTS)
+    assert f'{tmp_path}/train2017/ is missing' in message
+
+
+def test_missing_pretrained_weights(refused, shapes_root):
+    message = refused('train.py', CONFIG, '--data-root', shapes_root, '--cfg-options',
+                      'model.backbone.init_cfg.checkpoint=nowhere/dsnet.pth')  # fmt: skip
+    assert 'nowhere/dsnet.pth' in message
+    assert 'get_weights.py' in message
+
+
+def test_config_that_is_none(refused, tmp_path):
+    assert 'is no file' in refused('train.py', 'configs/none.py')
+    broken = tmp_path / 'broken.py'
+    broken.write_text('model = dict(')
+    assert 'broken.py cannot be read' in refused('train.py', broken)
+    broken.write_text("_base_ = './nowhere.py'")
+    assert 'nowhere.py' in refused('train.py', broken)
+
+
+@pytest.mark.parametrize(
+    ('option', 'words'),
+    [
+        ('model.backbone.arch=huge', "arch 'huge' is unknown"),
+        ('model.backbone.out_indices=[0,4]', 'out_indices=(0, 4)'),
+        ('model.neck.in_channels=[256,512,1024,2048]', 'set in_channels of the neck'),
+        ('model.backbone.type=NoNet', 'NoNet'),
+    ],
+)
+def test_config_that_does_not_fit(refused, shapes_root, tmp_path, option, words):
+    message = refused('train.py', CONFIG, '--data-root', shapes_root, '--work-dir', tmp_path,
+                      '--cfg-options', 'model.backbone.init_cfg=None', option)  # fmt: skip
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (None, 'is no file'),
+        (b'', 'is damaged'),
+        (b'no checkpoint', 'is damaged'),
+        ([1, 2], 'has no state_dict'),
+        ({'state_dict': {'weight': torch.ones(1)}}, 'belongs to another model'),
+        ({'state_dict': {}, 'meta': Path('x')}, 'does not load safely'),
+    ],
+    ids=['missing', 'empty', 'text', 'list', 'other', 'unsafe'],
+)
+def test_checkpoint_that_is_none(refused, shapes_root, tmp_path, content, words):
+    path = tmp_path / 'checkpoint.pth'
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    message = refused('test.py', DEMO, path, '--data-root', shapes_root, '--work-dir', tmp_path)
+    assert 'checkpoint.pth' in message
+    assert words in message
+
+
+def test_out_file_of_another_kind(refused, shapes_root, tmp_path):
+    assert 'must end in .pkl' in refused(
+        'test.py', DEMO, 'x.pth', '--data-root', shapes_root, '--out', tmp_path / 'x.json')
