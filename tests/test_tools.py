@@ -42,7 +42,7 @@ def test_training_leaves_a_checkpoint_that_loads_safely(trained):
     checkpoint = torch.load(trained / 'epoch_1.pth', weights_only=True)
     assert {'state_dict', 'optimizer', 'param_schedulers', 'message_hub'} <= set(checkpoint)
     assert checkpoint['meta']['dataset_meta']['classes'] == (
-        'circle', 'square', 'triangle', 'star')  # fmt: skip
+        'circle', 'square', 'star', 'triangle')  # fmt: skip
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_mask_rcnn_learns_and_is_evaluated(shapes_root, tmp_path):
                'train_cfg.max_epochs=1', 'test_evaluator.metric=segm',
                'model.test_cfg.rcnn.score_thr=0.0']  # fmt: skip
     options += [
-        f'{split}_dataloader.dataset.metainfo.classes=circle,square,triangle,star'
+        f'{split}_dataloader.dataset.metainfo.classes=circle,square,star,triangle'
         for split in ('train', 'val', 'test')
     ]
     config = 'configs/mask_rcnn_dsnet_t_dsfpn_1x_coco.py'

@@ -4,7 +4,7 @@ _base_ = '../retinanet_dsnet_t_fpn_1x_coco.py'
 
 data_root = 'data/shapes/'
 metainfo = dict(
-    classes=('circle', 'square', 'triangle', 'star'),
+    classes=('circle', 'square', 'star', 'triangle'),
     palette=[(220, 20, 60), (0, 125, 92), (255, 179, 0), (0, 90, 220)])
 image_scale = (256, 256)
 
