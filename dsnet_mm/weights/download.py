@@ -103,31 +103,9 @@ def receive(url: str, part: Path, timeout: float, report: Report) -> None:
     """Connect once and append to ``part`` what it lacks."""
     have = part.stat().st_size if part.exists() else 0
     report(have, None)
-    headers = {'User-Agent': f'dsnet-mm/{__version__}', 'Accept-Encoding': 'identity'}
-    if have:
-        headers['Range'] = f'bytes={have}-'
-        if tag_file(part).exists():  # or else the whole file, if it is another one by now
-            headers['If-Range'] = tag_file(part).read_text()
-    try:
-        response = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=timeout
-        )
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing lies behind what is there
-            if error.headers.get('Content-Range') == f'bytes */{have}':
-                return
-            part.unlink()
-            raise BrokenTransferError('it had become another file') from error
-        raise UserError(
-            f'the server answered {error.code} {error.reason} for {url}; fetch the '
-            'file by hand and give it with --from'
-        ) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, 'reason', error)
-        raise UserError(
-            f'{url} cannot be reached ({reason}); check the connection and run the '
-            'same command again, or fetch the file by hand and give it with --from'
-        ) from error
+    response = ask(url, part, have, timeout)
+    if response is None:
+        return
     with response:
         start, total = body_range(response)
         if start not in (0, have):
@@ -144,6 +122,33 @@ def receive(url: str, part: Path, timeout: float, report: Report) -> None:
         raise BrokenTransferError(f'after {received} of {total} bytes')
 
 
+def ask(url: str, part: Path, have: int, timeout: float) -> http.client.HTTPResponse | None:
+    """Ask for the file from byte ``have`` on; None if nothing lies behind it."""
+    headers = {'User-Agent': f'dsnet-mm/{__version__}', 'Accept-Encoding': 'identity'}
+    if have:
+        headers['Range'] = f'bytes={have}-'
+        if tag_file(part).exists():  # then the whole file, if it is another one by now
+            headers['If-Range'] = tag_file(part).read_text()
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:
+            if error.headers.get('Content-Range') == f'bytes */{have}':
+                return None
+            part.unlink()
+            raise BrokenTransferError('it had become another file') from error
+        raise UserError(
+            f'the server answered {error.code} {error.reason} for {url}; fetch the '
+            'file by hand and give it with --from'
+        ) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, 'reason', error)
+        raise UserError(
+            f'{url} cannot be reached ({reason}); check the connection and run the '
+            'same command again, or fetch the file by hand and give it with --from'
+        ) from error
+
+
 def body_range(response: http.client.HTTPResponse) -> tuple[int, int | None]:
     """Where in the file the body begins, and how long the whole file is if the server says so."""
     span = re.match(r'bytes (\d+)-\d+/(\d+|\*)', response.headers.get('Content-Range', ''))
@@ -158,10 +163,7 @@ def copy(response: http.client.HTTPResponse, file, report: Callable[[int], None]
     count = 0
     while True:
         try:
-            chunk = response.read(CHUNK)
-        except http.client.IncompleteRead as error:
-            file.write(error.partial)
-            raise BrokenTransferError('the last piece was cut short') from error
+            chunk = response.read1(CHUNK)
         except (http.client.HTTPException, OSError) as error:
             raise BrokenTransferError(str(error)) from error
         if not chunk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 SHOWN = 4  # names written out per kind of fault
+LONGEST = 120  # characters written out of a name, of which a DS-Net needs a third
 
 
 def misfit(needed: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]) -> str:
@@ -31,4 +32,9 @@ def misfit(needed: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int
 def listing(names: Sequence[str]) -> str:
     """Write out the first names and count the others."""
     more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
-    return ', '.join(names[:SHOWN]) + more
+    return ', '.join(map(printable, names[:SHOWN])) + more
+
+
+def printable(name: str) -> str:
+    """Return a name from a file as it is, or escaped and cut if a terminal should not get it."""
+    return name if name.isprintable() and len(name) <= LONGEST else f'{ascii(name)[:LONGEST]}...'

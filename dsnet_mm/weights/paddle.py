@@ -16,6 +16,8 @@ import numpy as np
 
 from dsnet_mm.errors import UserError
 
+from .fit import printable
+
 INSTRUCTIONS = (
     'PROTO FRAME STOP MARK MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET '
     'GLOBAL STACK_GLOBAL REDUCE NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 '
@@ -33,7 +35,7 @@ class PickledDtype:
 
     def __init__(self, code: str, *_: Any) -> None:
         if not re.fullmatch(r'[fiub][1248]', code):
-            raise RefusedError(f'arrays of the type {code!r}')
+            raise RefusedError(f'arrays of the type {printable(code)}')
         self.value = np.dtype(code)
 
     def __setstate__(self, state: tuple) -> None:
@@ -89,14 +91,14 @@ class ArrayUnpickler(pickle._Unpickler):
         """Look up a name of the pickle among the few that are admitted."""
         path = f'{module}.{name}'
         if path not in self.globals:
-            raise RefusedError(path)
+            raise RefusedError(printable(path))
         return self.globals[path]
 
     def encode(self, text: str, encoding: str) -> bytes:
         """Stand for ``codecs.encode``, for the one encoding that pickles of bytes use."""
         self.text_left -= len(text)
         if encoding != 'latin1' or self.text_left < 0:
-            raise RefusedError(f'text in the encoding {encoding!r}')
+            raise RefusedError('much text, or text in another encoding than latin1')
         return text.encode('latin1')
 
     def store(self, items: list[Any]) -> None:

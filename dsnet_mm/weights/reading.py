@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dsnet_mm.errors import UserError
 
+from .fit import printable
 from .paddle import PickledArray, read_arrays
 
 ZIP_START = b'PK\x03\x04'
@@ -69,11 +70,14 @@ def read_source(path: str | Path, ema: bool = False) -> Source:
         )
     has_average = any(name in entries for name in AVERAGES)
     entries, part = unwrap(entries, ema, path)
-    tensors = {name: to_tensor(entry, name, path) for name, entry in strip_module(entries).items()}
-    if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > len(content):
-        raise UserError(
-            f'{path} is refused, for its tensors claim to be larger than the file; fetch it again'
-        )
+    tensors = {}
+    for name, entry in strip_module(entries).items():
+        tensor = tensors[name] = to_tensor(entry, name, path)
+        if tensor.numel() * tensor.element_size() > len(content):
+            raise UserError(
+                f'{path} is refused, for its tensor {printable(name)} claims to be larger than '
+                'the file; fetch it again'
+            )
     return Source(tensors, file_format, part, has_average, hashlib.sha256(content).hexdigest())
 
 
@@ -117,8 +121,8 @@ def read_torch(content: bytes, where: str) -> dict[Any, Any]:
         asked = re.search(r'GLOBAL ([\w.]+)', str(error))
         if asked:
             raise UserError(
-                f'{where} is refused, for it asks for {asked[1]} where a weight file needs tensors '
-                'and plain values only; nothing of it was run'
+                f'{where} is refused, for it asks for {printable(asked[1])} where a weight file '
+                'needs tensors and plain values only; nothing of it was run'
             ) from error
         raise UserError(
             f'{where} cannot be read as a PyTorch file: it is damaged, cut short, or made for '
@@ -168,7 +172,7 @@ def to_tensor(entry: Any, name: Any, path: str | Path) -> Tensor:
     )
     if not isinstance(name, str) or not is_plain:
         raise UserError(
-            f'{path} holds a {type(entry).__name__} at {str(name)[:80]!r} where a '
+            f'{path} holds a {type(entry).__name__} at {printable(str(name))} where a '
             'weight file holds tensors by name; it is not of a DS-Net'
         )
     return entry.detach()
