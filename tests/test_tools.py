@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,9 +59,13 @@ def test_test_evaluates_stores_and_draws(trained, shapes_root, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('how', ['--resume', '--resume=epoch_1.pth'])
-def test_resume_goes_on(trained, shapes_root, how):
-    how = how.replace('epoch_1.pth', str(trained / 'epoch_1.pth'))
-    done = tool('train.py', DEMO, '--data-root', shapes_root, '--work-dir', trained,
+def test_resume_goes_on(trained, shapes_root, tmp_path, how):
+    work_dir = tmp_path / 'resumed'
+    shutil.copytree(trained, work_dir)
+    # mmengine notes the latest checkpoint by its whole path
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+    how = how.replace('epoch_1.pth', str(work_dir / 'epoch_1.pth'))
+    done = tool('train.py', DEMO, '--data-root', shapes_root, '--work-dir', work_dir,
                 '--cfg-options', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=9',
                 'train_dataloader.batch_size=4', how)  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -68,7 +73,7 @@ def test_resume_goes_on(trained, shapes_root, how):
     assert 'resumed epoch: 1, iter: 2' in log
     assert 'Epoch(train) [2][2/2]' in log
     assert 'is not HistoryBuffer' not in log
-    assert (trained / 'epoch_2.pth').exists()
+    assert (work_dir / 'epoch_2.pth').exists()
 
 
 @pytest.mark.slow
@@ -88,15 +93,18 @@ print('predicted', sorted(inferencer(str(picture))['predictions'][0]))
 
 
 @pytest.mark.slow
-def test_mixed_precision_and_learning_rate(shapes_root, tmp_path):
-    done = tool('train.py', DEMO, '--data-root', shapes_root, '--work-dir', tmp_path, '--amp',
-                '--auto-scale-lr', '--cfg-options', 'train_cfg.max_epochs=1',
-                'train_dataloader.batch_size=4', 'optim_wrapper.dtype=bfloat16',
-                'model.backbone.with_cp=True')  # fmt: skip
+def test_learning_rate_follows_the_batch_size(shapes_root, tmp_path):
+    common = ['train.py', DEMO, '--data-root', shapes_root, '--work-dir', tmp_path]
+    options = ['--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4',
+               'train_cfg.val_interval=9', 'model.backbone.with_cp=True']  # fmt: skip
+    done = tool(*common, *options)
+    assert done.returncode == 0, done.stderr
+    assert 'made for batches of 8 images, but 4 run here' in done.stdout + done.stderr
+    done = tool(*common, '--auto-scale-lr', *options)
     assert done.returncode == 0, done.stderr
     log = done.stdout + done.stderr
-    assert 'LR has been scaled from 0.001 to 0.0005' in log or 'scaled' in log
-    assert 'AmpOptimWrapper' in log
+    assert 'LR has been scaled from 0.001 to 0.0005' in log
+    assert 'images, but' not in log
 
 
 @pytest.mark.slow
@@ -105,7 +113,10 @@ def test_mask_rcnn_learns_and_is_evaluated(shapes_root, tmp_path):
                'model.roi_head.bbox_head.num_classes=4', 'model.roi_head.mask_head.num_classes=4',
                'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
                'train_cfg.max_epochs=1', 'test_evaluator.metric=segm',
-               'model.test_cfg.rcnn.score_thr=0.0']  # fmt: skip
+               'model.test_cfg.rcnn.score_thr=0.0',
+               'train_dataloader.dataset.pipeline.2.scale=(96,96)',
+               'test_dataloader.dataset.pipeline.1.scale=(96,96)',
+               'val_dataloader.dataset.pipeline.1.scale=(96,96)']  # fmt: skip
     options += [
         f'{split}_dataloader.dataset.metainfo.classes=circle,square,star,triangle'
         for split in ('train', 'val', 'test')
@@ -206,6 +217,22 @@ def test_checkpoint_that_is_none(refused, shapes_root, tmp_path, content, words)
     assert words in message
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU does mixed precision')
+def test_mixed_precision_without_a_gpu(refused, shapes_root):
+    message = refused('train.py', DEMO, '--data-root', shapes_root, '--amp')
+    assert '--amp needs a GPU' in message
+
+
 def test_out_file_of_another_kind(refused, shapes_root, tmp_path):
     assert 'must end in .pkl' in refused(
         'test.py', DEMO, 'x.pth', '--data-root', shapes_root, '--out', tmp_path / 'x.json')
+
+
+@pytest.mark.slow
+def test_demo(tmp_path):
+    done = tool('demo.py', '--data-root', tmp_path / 'shapes', '--work-dir', tmp_path / 'demo',
+                '--train', 16, '--val', 8, '--epochs', 1)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'box AP' in done.stdout
+    assert len(list((tmp_path / 'demo' / 'pictures').iterdir())) == 8
+    assert (tmp_path / 'demo' / 'detections.png').stat().st_size > 10_000

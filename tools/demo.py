@@ -22,6 +22,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data-root', default='data/shapes', help='folder of the shapes')
     parser.add_argument('--work-dir', default='work_dirs/demo', help='folder of all results')
+    parser.add_argument('--train', type=int, default=400, help='images to learn from')
+    parser.add_argument('--val', type=int, default=100, help='images to be tested on')
+    parser.add_argument('--epochs', type=int, default=10, help='passes over the former')
     return parser.parse_args()
 
 
@@ -40,14 +43,18 @@ def write_contact_sheet(pictures: list[Path], file: Path) -> None:
 def main() -> None:
     args = parse_args()
     work_dir = Path(args.work_dir)
-    shapes = ShapesDetection()
+    shapes = ShapesDetection(train=args.train, val=args.val)
 
     step(f'1/4 Shapes: {shapes.train} images to learn from, {shapes.val} to be tested on')
     shapes.write(args.data_root)
 
     step('2/4 Training')
     start = time.monotonic()
-    options = dict(work_dir=args.work_dir, data_root=args.data_root)
+    options = dict(
+        work_dir=args.work_dir,
+        data_root=args.data_root,
+        cfg_options={'train_cfg.max_epochs': args.epochs, 'param_scheduler.1.end': args.epochs},
+    )
     train(load_config(str(CONFIG), **options), resume='auto')
     minutes = (time.monotonic() - start) / 60
 

@@ -12,6 +12,7 @@ from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.evaluator import DumpResults
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
@@ -76,6 +77,8 @@ def train(
     """
     check_data(cfg, ('train', 'val'))
     if amp:
+        if get_device() == 'cpu':
+            raise UserError('--amp needs a GPU, and none is found here; leave it out')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if auto_scale_lr:
