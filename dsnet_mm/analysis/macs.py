@@ -1,0 +1,105 @@
+"""Counting multiply-accumulates (MACs), attention included, without data and without computing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import torch
+from mmdet.models.detectors import BaseDetector, TwoStageDetector
+from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtractor
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+NUM_PROPOSALS = 1000  # that a test of a two-stage detector of mmdet hands to its second stage
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A figure of each part of a model; ``heads`` are all that is neither backbone nor neck."""
+
+    backbone: int
+    neck: int
+    heads: int
+
+    @property
+    def whole(self) -> int:
+        """The sum of the parts."""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+def count_parameters(model: nn.Module) -> Cost:
+    """Count the parameters of a detector or classifier, frozen ones included."""
+    backbone, neck, whole = (
+        sum(p.numel() for p in part.parameters()) if part else 0
+        for part in (model.backbone, getattr(model, 'neck', None), model)
+    )
+    return Cost(backbone, neck, whole - backbone - neck)
+
+
+def count_macs(function: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
+    """Run ``function`` and count its MACs, half of the FLOPs that PyTorch counts.
+
+    Convolutions and matrix products count, those within attention too; norms, activations,
+    sums, softmax and resizing do not, as in the figures that papers give. With inputs and
+    parameters on the ``meta`` device nothing is computed.
+
+    Returns:
+        The MACs, and what ``function`` returned.
+    """
+    with FlopCounterMode(display=False, custom_mapping=_cpu_attention()) as counter:
+        outputs = function(*inputs)
+    return counter.get_total_flops() // 2, outputs
+
+
+def count_model_macs(model: nn.Module, height: int, width: int) -> Cost:
+    """Count the MACs of a detector or classifier on one image of ``height`` x ``width`` pixels.
+
+    The second stage of a two-stage detector gets 1000 proposals, of which mmdet's RoI heads
+    pass the first 100 to the mask head. Raw outputs are counted, without decoding and NMS.
+    """
+    model = deepcopy(model).to('meta').eval()
+    image = torch.empty(1, 3, height, width, device='meta')
+    samples = None
+    if isinstance(model, BaseDetector):
+        shapes = dict.fromkeys(('img_shape', 'batch_input_shape', 'pad_shape'), (height, width))
+        samples = [DetDataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0)))]
+
+    backbone, features = count_macs(model.backbone, image)
+    neck = 0
+    if getattr(model, 'neck', None):
+        neck, features = count_macs(model.neck, features)
+    if not isinstance(model, TwoStageDetector):
+        whole, _ = count_macs(model, image, samples, 'tensor')
+        return Cost(backbone, neck, whole - backbone - neck)
+
+    first_stage, _ = count_macs(model.rpn_head, features) if model.with_rpn else (0, None)
+    for module in model.modules():
+        if isinstance(module, BaseRoIExtractor):
+            module.forward = partial(_empty_rois, module)
+    proposals = [InstanceData(bboxes=image.new_empty(NUM_PROPOSALS, 4))]
+    second_stage, _ = count_macs(model.roi_head, features, proposals, samples)
+    return Cost(backbone, neck, first_stage + second_stage)
+
+
+def _empty_rois(extractor: BaseRoIExtractor, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+    """Stand in for an extractor of RoIs, which has no MACs and cannot run on ``meta``."""
+    size = extractor.roi_layers[0].output_size
+    return features[0].new_empty(len(rois), extractor.out_channels, *size)
+
+
+def _cpu_attention() -> dict[Any, Callable[..., int]]:
+    """Return the formula of the CPU's fused attention, which PyTorch's counter lacks."""
+    name = '_scaled_dot_product_flash_attention_for_cpu'
+    if not hasattr(torch.ops.aten, name):  # before torch 2.2
+        return {}
+
+    def flops(query: torch.Size, key: torch.Size, value: torch.Size, *_, **__) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    return {getattr(torch.ops.aten, name): flops}

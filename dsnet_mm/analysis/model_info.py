@@ -1,0 +1,117 @@
+"""What the models cost: parameters and MACs, beside the figures of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dsnet_mm.models import DSNet
+
+from .building import build_model
+from .macs import Cost, count_macs, count_model_macs, count_parameters
+from .published import as_published
+
+CLASSIFICATION_SIZE = 224, 224  # height and width in pixels
+DETECTION_SIZE = 800, 1280
+NUM_CLASSES = 1000
+
+# name -> arch, alignment, and the paper's M parameters and G MACs at 224x224
+PAPER = {
+    'DS-Net-T': ('tiny', False, 9.1, 1.6),
+    'DS-Net-T*': ('tiny', True, 10.5, 1.8),
+    'DS-Net-S': ('small', False, 19.7, 3.0),
+    'DS-Net-S*': ('small', True, 23.0, 3.5),
+    'DS-Net-B': ('base', False, 48.8, 7.6),
+    'DS-Net-B*': ('base', True, 49.3, 8.4),
+}
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """The cost of one of the paper's six models.
+
+    The classifier is counted at 224x224, as in the paper, and the backbone alone at 800x1280.
+    MACs are given for the published formulation and as executed by this project.
+    """
+
+    name: str
+    paper_parameters: float  # in millions
+    paper_macs: float  # in thousand millions
+    parameters: int
+    published_macs: int
+    executed_macs: int
+    backbone_parameters: int
+    backbone_published_macs: int
+    backbone_executed_macs: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The cost of a detector or classifier on an image of ``height`` x ``width`` pixels."""
+
+    name: str
+    height: int
+    width: int
+    parameters: Cost
+    published_macs: Cost
+    executed_macs: Cost
+
+
+class Classifier(nn.Module):
+    """The paper's classifier on a backbone: BatchNorm, global average pooling, a linear layer."""
+
+    def __init__(self, backbone: DSNet, num_classes: int = NUM_CLASSES) -> None:
+        super().__init__()
+        width = backbone.out_channels[-1]
+        self.backbone = backbone
+        self.norm = nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> scores (B, num_classes)."""
+        return self.head(self.norm(self.backbone(x)[-1]).mean(dim=(2, 3)))
+
+
+def describe_backbone(name: str) -> BackboneInfo:
+    """Count parameters and MACs of one of the models in :data:`PAPER`."""
+    arch, align, paper_parameters, paper_macs = PAPER[name]
+    with torch.device('meta'):
+        executed = Classifier(DSNet(arch, align)).eval()
+    published = as_published(deepcopy(executed))
+    return BackboneInfo(
+        name=name,
+        paper_parameters=paper_parameters,
+        paper_macs=paper_macs,
+        parameters=sum(p.numel() for p in executed.parameters()),
+        published_macs=_macs(published, CLASSIFICATION_SIZE),
+        executed_macs=_macs(executed, CLASSIFICATION_SIZE),
+        backbone_parameters=sum(p.numel() for p in executed.backbone.parameters()),
+        backbone_published_macs=_macs(published.backbone, DETECTION_SIZE),
+        backbone_executed_macs=_macs(executed.backbone, DETECTION_SIZE),
+    )
+
+
+def describe_config(config: str | Path, size: tuple[int, int] = DETECTION_SIZE) -> ModelInfo:
+    """Count parameters and MACs of the model of a config.
+
+    Args:
+        config: A detector's or a classifier's, see :func:`~.building.build_model`.
+        size: Height and width of the image in pixels.
+
+    Raises:
+        UserError: If no model with a backbone can be built from the config.
+    """
+    model = build_model(config)
+    parameters = count_parameters(model)
+    executed = count_model_macs(model, *size)
+    published = count_model_macs(as_published(model), *size)
+    return ModelInfo(Path(config).stem, *size, parameters, published, executed)
+
+
+def _macs(model: Callable[[Tensor], Tensor | Sequence[Tensor]], size: tuple[int, int]) -> int:
+    return count_macs(model, torch.empty(1, 3, *size, device='meta'))[0]

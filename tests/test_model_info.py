@@ -1,0 +1,189 @@
+"""Parameters and MACs, and the tables that show them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import ROOT
+from mmengine.structures import InstanceData
+
+from dsnet_mm.analysis.building import build_model, detector_configs
+from dsnet_mm.analysis.macs import NUM_PROPOSALS, count_macs, count_model_macs, count_parameters
+from dsnet_mm.analysis.model_info import PAPER, describe_backbone, describe_config
+from dsnet_mm.analysis.published import as_published
+from dsnet_mm.analysis.tables import model_tables, read_block, replace_block
+from dsnet_mm.errors import UserError
+from dsnet_mm.models import DSBlock
+
+# M parameters and G MACs at 224x224 that the published architecture gives the six classifiers
+COMPUTED = {
+    'DS-Net-T': ('9.10', '1.58'),
+    'DS-Net-T*': ('10.53', '1.83'),
+    'DS-Net-S': ('19.61', '3.06'),
+    'DS-Net-S*': ('23.00', '3.55'),
+    'DS-Net-B': ('41.81', '7.18'),
+    'DS-Net-B*': ('49.34', '8.29'),
+}
+MASK_RCNN = ROOT / 'configs' / 'mask_rcnn_dsnet_t_fpn_1x_coco.py'
+RETINANET = ROOT / 'configs' / 'retinanet_dsnet_t_dsfpn_1x_coco.py'
+
+
+def run_tool(*args):
+    return subprocess.run(
+        [sys.executable, 'tools/model_info.py', *map(str, args)],
+        cwd=ROOT,
+        env={'PYTHONPATH': str(ROOT), 'PATH': ''},
+        capture_output=True,
+        text=True,
+    )
+
+
+def block_macs(height, width, grid_height, grid_width, dims):
+    """MACs of a published DS-Block with equal streams, and what the small grid saves of them."""
+    pixels, cells, half = height * width, grid_height * grid_width, dims // 2
+    published = (
+        9 * dims * pixels  # positional encoding
+        + dims * dims * pixels  # in_proj
+        + 9 * half * pixels  # local propagation
+        + (3 * half**2 * cells + 2 * cells**2 * half)  # global propagation
+        + 4 * half**2 * (pixels + cells)  # projections of the alignments
+        + 2 * (2 * pixels * cells * half)  # attentions of the alignments
+        + dims * dims * pixels  # out_proj
+        + 2 * 4 * dims * dims * pixels  # MLP
+    )
+    # the products of in_proj and out_proj with the global channels
+    saved = 2 * dims * half * (pixels - cells)
+    return published, saved
+
+
+@pytest.mark.parametrize('device', ['meta', 'cpu'])
+def test_macs_of_a_block_are_those_of_its_equations(device):
+    block = DSBlock(32, num_heads=2, grid_stride=4).to(device).eval()
+    published, saved = block_macs(13, 18, 3, 4, 32)
+    x = torch.rand(1, 32, 13, 18, device=device)
+    assert count_macs(block, x)[0] == published - saved
+    assert count_macs(as_published(block), x)[0] == published
+
+
+@pytest.mark.parametrize('device', ['meta', 'cpu'])
+@pytest.mark.parametrize('training', [False, True])
+def test_fused_attention_counts(device, training):
+    q = torch.rand(2, 3, 7, 16, device=device, requires_grad=training)
+    k, v = torch.rand(2, 2, 3, 5, 16, device=device)
+    macs, out = count_macs(F.scaled_dot_product_attention, q, k, v)
+    assert macs == 2 * (2 * 3 * 7 * 5 * 16)
+    assert out.shape == q.shape
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_six_models_have_the_computed_parameters_and_macs(name):
+    info = describe_backbone(name)
+    figures = f'{info.parameters / 1e6:.2f}', f'{info.published_macs / 1e9:.2f}'
+    assert figures == COMPUTED[name]
+    assert info.executed_macs < info.published_macs
+    assert info.backbone_executed_macs < info.backbone_published_macs
+    # batch norm and linear layer of the classifier
+    assert info.parameters - info.backbone_parameters == 2 * 512 + 513 * 1000
+
+
+def test_parts_of_a_two_stage_detector():
+    model = build_model(MASK_RCNN).eval()
+    cost = count_model_macs(model, 64, 96)
+    proposals = [InstanceData(bboxes=torch.tensor([[0.0, 0.0, 50.0, 40.0]]).repeat(1000, 1))]
+    with torch.no_grad():
+        body, features = count_macs(model.extract_feat, torch.rand(1, 3, 64, 96))
+        first_stage, _ = count_macs(model.rpn_head, features)
+        second_stage, _ = count_macs(model.roi_head, features, proposals)
+    assert NUM_PROPOSALS == 1000
+    assert cost.backbone + cost.neck == body
+    assert cost.heads == first_stage + second_stage
+    parameters = count_parameters(model)
+    assert parameters.whole == sum(p.numel() for p in model.parameters())
+    assert parameters.neck == sum(p.numel() for p in model.neck.parameters())
+
+
+def test_parts_of_a_one_stage_detector():
+    model = build_model(RETINANET).eval()
+    cost = count_model_macs(model, 64, 96)
+    image = torch.rand(1, 3, 64, 96)
+    assert cost.whole == count_macs(model, image)[0]
+    assert cost.backbone == count_macs(model.backbone, image)[0]
+    assert cost.heads == count_macs(model.bbox_head, model.extract_feat(image))[0]
+
+
+def test_classifiers_count_too(tmp_path):
+    pytest.importorskip('mmpretrain')
+    config = tmp_path / 'classifier.py'
+    config.write_text(
+        "default_scope = 'mmpretrain'\n"
+        "model = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18), "
+        "neck=dict(type='GlobalAveragePooling'), "
+        "head=dict(type='LinearClsHead', num_classes=10, in_channels=512))\n"
+    )
+    info = describe_config(config, (64, 64))
+    assert (info.parameters.heads, info.executed_macs.heads) == (5130, 5120)
+    assert info.executed_macs == info.published_macs
+
+
+@pytest.mark.slow
+def test_documentation_shows_what_the_tool_makes():
+    infos = [describe_config(path) for path in detector_configs()]
+    text = model_tables([describe_backbone(name) for name in PAPER], infos)
+    assert len(infos) >= 8
+    assert read_block(ROOT / 'docs' / 'models.md', 'model table') == text
+
+
+def test_documentation_needs_a_place_for_a_table(tmp_path):
+    document = tmp_path / 'models.md'
+    document.write_text('before\n<!-- model table -->\nold\n<!-- end of model table -->\nafter\n')
+    replace_block(document, 'model table', 'new')
+    replace_block(document, 'model table', 'new')
+    assert document.read_text() == (
+        'before\n<!-- model table -->\nnew\n<!-- end of model table -->\nafter\n'
+    )
+    with pytest.raises(UserError, match='has no place for the other'):
+        replace_block(document, 'other', 'new')
+    with pytest.raises(UserError, match='cannot be read'):
+        replace_block(tmp_path / 'none.md', 'model table', 'new')
+
+
+def test_tool_prints_json_of_a_config():
+    done = run_tool(RETINANET, '--size', 64, 96, '--json')
+    assert done.returncode == 0, done.stderr
+    (info,) = json.loads(done.stdout)
+    expected = describe_config(RETINANET, (64, 96))
+    assert info['name'] == 'retinanet_dsnet_t_dsfpn_1x_coco'
+    assert info['executed_macs']['neck'] == expected.executed_macs.neck
+    assert info['published_macs']['neck'] > info['executed_macs']['neck']
+    assert info['parameters']['backbone'] == expected.parameters.backbone
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (None, 'does not exist; give the path of a config'),
+        ("model = dict(type='Nothing')", 'no model can be built from'),
+        ('no config at all', 'no model can be built from'),
+        ('lr = 1', 'no model can be built from'),
+        ("model = dict(type='mmdet.FPN', in_channels=[8], out_channels=8, num_outs=1)", 'backbone'),
+    ],
+)
+def test_a_config_without_a_model_gets_a_sentence(tmp_path, content, words):
+    config = tmp_path / 'config.py'
+    if content:
+        config.write_text(content)
+    with pytest.raises(UserError, match=words) as caught:
+        build_model(config)
+    assert '\n' not in str(caught.value)
+
+
+def test_tool_reports_faults_in_one_line(tmp_path):
+    done = run_tool(tmp_path / 'none.py')
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith('error: ')
+    assert 'Traceback' not in done.stderr
