@@ -50,6 +50,23 @@ def merge_heads(tokens: Tensor) -> Tensor:
     return tokens.transpose(1, 2).flatten(2)
 
 
+def fold_norm(norm: nn.Module, weight: Tensor, bias: Tensor) -> Tuple[nn.Module, Tensor, Tensor]:
+    """Fold a norm into the 1x1 convolution behind it, where that is exact.
+
+    BatchNorm in eval mode is a scale and a shift per channel. Within the convolution it costs
+    nothing, and gradients flow to all parameters as before.
+
+    Returns:
+        What remains of the norm, and the convolution's weight and bias.
+    """
+    if not isinstance(norm, _BatchNorm) or norm.training or not norm.track_running_stats:
+        return norm, weight, bias
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    bias = bias + (weight.flatten(1) * shift).sum(1)
+    return nn.Identity(), weight * scale[:, None, None], bias
+
+
 class LocalPropagation(BaseModule):
     """Intra-scale propagation of the local stream: ``l + dw3x3(norm(l))``."""
 
@@ -104,8 +121,10 @@ class InterScaleAlignment(BaseModule):
 
     def forward(self, local: Tensor, tokens: Tensor) -> Tuple[Tensor, Tensor]:
         """Local (B, C_l, H, W) and global (B, N, C_g) -> the same two shapes."""
+        norm, weight, bias = fold_norm(
+            self.norm_local, self.qkv_local.weight, self.qkv_local.bias)
         q_l, k_l, v_l = split_heads(
-            map_to_tokens(self.qkv_local(self.norm_local(local))), self.num_heads)
+            map_to_tokens(F.conv2d(norm(local), weight, bias)), self.num_heads)
         q_g, k_g, v_g = split_heads(self.qkv_global(self.norm_global(tokens)), self.num_heads)
         drop = self.attn_drop_rate if self.training else 0.0
         to_local = F.scaled_dot_product_attention(q_l, k_g, v_g, dropout_p=drop)
@@ -124,9 +143,10 @@ class ConvFFN(BaseModule):
         self.act = build_activation_layer(act_cfg)
         self.fc2 = nn.Conv2d(hidden_dims, dims, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        return self.fc2(self.act(self.fc1(x)))
+    def forward(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """``mlp(norm(x))``, (B, C, H, W) -> the same shape."""
+        norm, weight, bias = fold_norm(norm, self.fc1.weight, self.fc1.bias)
+        return self.fc2(self.act(F.conv2d(norm(x), weight, bias)))
 
 
 class DSBlock(BaseModule):
@@ -213,23 +233,25 @@ class DSBlock(BaseModule):
 
     def _forward(self, x: Tensor) -> Tensor:
         x = x + self.pos_embed(x)
-        x = x + self.drop_path(self.dual_stream(self.norm1(x)))
+        x = x + self.drop_path(self.dual_stream(x))
         if self.ffn is not None:
-            x = x + self.drop_path(self.ffn(self.norm2(x)))
+            x = x + self.drop_path(self.ffn(x, self.norm2))
         return x
 
     def dual_stream(self, x: Tensor) -> Tensor:
-        """Both streams and their fusion, (B, C, H, W) -> the same shape.
+        """Norm, both streams and their fusion, (B, C, H, W) -> the same shape.
 
         A 1x1 convolution and a bilinear resize commute, so the global channels of ``in_proj``
         and ``out_proj`` are computed on the small grid: the same function, fewer operations.
         """
         local_dims, global_dims = self.stream_dims
         # in_proj gives the global channels first, out_proj takes the local channels first
-        in_weight = self.in_proj.weight.split([global_dims, local_dims])
-        in_bias = self.in_proj.bias.split([global_dims, local_dims])
+        norm, weight, bias = fold_norm(self.norm1, self.in_proj.weight, self.in_proj.bias)
+        in_weight = weight.split([global_dims, local_dims])
+        in_bias = bias.split([global_dims, local_dims])
         out_weight = self.out_proj.weight.split([local_dims, global_dims], dim=1)
 
+        x = norm(x)
         if self.local_prop is None:
             tokens, grid = self.global_tokens(x, in_weight[0], in_bias[0])
             fused = F.conv2d(tokens_to_map(tokens, grid), out_weight[1], self.out_proj.bias)
