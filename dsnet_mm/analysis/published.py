@@ -27,7 +27,8 @@ class PublishedDSBlock(DSBlock):
         x = x + self.pos_embed(x)
         x = x + self.drop_path(self.dual_stream(self.norm1(x)))
         if self.ffn is not None:
-            x = x + self.drop_path(self.ffn(self.norm2(x)))
+            hidden = self.ffn.act(self.ffn.fc1(self.norm2(x)))
+            x = x + self.drop_path(self.ffn.fc2(hidden))
         return x
 
     def dual_stream(self, x: Tensor) -> Tensor:
