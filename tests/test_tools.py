@@ -103,7 +103,7 @@ def test_learning_rate_follows_the_batch_size(shapes_root, tmp_path):
     done = tool(*common, '--auto-scale-lr', *options)
     assert done.returncode == 0, done.stderr
     log = done.stdout + done.stderr
-    assert 'LR has been scaled from 0.001 to 0.0005' in log
+    assert 'Scaling the original LR by 0.5' in log
     assert 'images, but' not in log
 
 

@@ -80,6 +80,13 @@ def test_both_formats(tmp_path, write_format):
     assert [path.name for path in (tmp_path / 'new').iterdir()] == ['out.pth']
 
 
+@pytest.mark.parametrize('lay_out', [np.asfortranarray, lambda x: x.astype('>f4')])
+def test_other_layouts_of_arrays(tmp_path, lay_out):
+    arrays = {name: lay_out(x) for name, x in paddle_arrays(published()).items()}
+    convert(write(tmp_path, paddle_bytes(arrays)), tmp_path / 'out.pth')
+    check_weights(tmp_path / 'out.pth', published())
+
+
 def test_without_alignment(tmp_path):
     weights = published(align=False)
     conversion = convert(write(tmp_path, torch_bytes(weights)), tmp_path / 'out.pth')

@@ -66,7 +66,9 @@ def main() -> None:
     step('4/4 Results')
     sheet = work_dir / 'detections.png'
     write_contact_sheet(sorted(pictures.glob('*')), sheet)
-    print(f'box AP          {metrics["coco/bbox_mAP"]:.3f}, on {shapes.val} images never seen')
+    # mmdet reports nothing where nothing was detected
+    box_ap = metrics.get('coco/bbox_mAP', 0.0)
+    print(f'box AP          {box_ap:.3f}, on {shapes.val} images never seen')
     print(f'training        {minutes:.1f} minutes in this run; to train anew, delete {work_dir}')
     print(f'checkpoint      {checkpoint}')
     print(f'logs            {work_dir}')
