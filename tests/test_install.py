@@ -179,6 +179,15 @@ def test_cached_wheel_is_used_and_a_broken_one_built_anew(make):
     assert 'MMCV_WITH_OPS=1' in wheel.read_text()
 
 
+def test_broken_wheel_is_gone_even_if_no_other_can_be_built(make):
+    make().install()
+    other = make(venv='other')
+    other.runner.failing = ['import mmcv.ops', 'pip wheel']
+    with pytest.raises(InstallError):
+        other.install()
+    assert [path.name for path in cached_wheels(other)] == ['lock']
+
+
 def test_wheel_that_never_imports_is_not_kept(make):
     installer = make()
     installer.runner.failing = ['import mmcv.ops']
