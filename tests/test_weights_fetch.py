@@ -37,6 +37,7 @@ class Server(http.server.ThreadingHTTPServer):
         tag: Its ETag, if any.
         status: What to answer instead of the file.
         says_length: Whether answers tell their length.
+        shift: How many bytes further than asked for the parts begin.
         requests: The headers of the requests so far.
     """
 
@@ -44,7 +45,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(('127.0.0.1', 0), Handler)
         self.content, self.sends, self.ranges, self.tag = CONTENT, [], True, '"1"'
         self.status, self.says_length, self.requests = None, True, []
-        self.stall = threading.Event()
+        self.shift, self.stall = 0, threading.Event()
         self.url = f'http://127.0.0.1:{self.server_port}/file.pdparams'
 
     def handle_error(self, *_):
@@ -89,7 +90,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return None
         if self.headers.get('If-Range', self.server.tag) != self.server.tag:
             return None
-        return int(self.headers['Range'].removeprefix('bytes=').removesuffix('-'))
+        asked = int(self.headers['Range'].removeprefix('bytes=').removesuffix('-'))
+        return asked + self.server.shift
 
 
 @pytest.fixture
@@ -127,6 +129,8 @@ def test_broken_transfers_go_on_where_they_broke(server, tmp_path, tag):
     fetch(server, tmp_path)
     starts = [HALF, HALF + 1000, HALF + 1000, HALF + 1001]
     assert asked(server) == [None, *(f'bytes={start}-' for start in starts)]
+    strong = tag if tag == '"1"' else None  # a weak one does not speak of bytes
+    assert [headers['If-Range'] for headers in server.requests[1:]] == [strong] * 4
 
 
 def test_a_later_run_goes_on(server, tmp_path):
@@ -165,6 +169,13 @@ def test_a_server_that_always_breaks(server, tmp_path):
         fetch(server, tmp_path)
     assert len(server.requests) == 3  # twice without getting further
     assert not (tmp_path / 'file').exists()
+
+
+def test_a_server_that_sends_another_part(server, tmp_path):
+    server.shift, server.tag = 10, None
+    (tmp_path / 'file.part').write_bytes(CONTENT[:HALF])
+    fetch(server, tmp_path)
+    assert asked(server) == [f'bytes={HALF}-', None]
 
 
 def test_a_file_of_unknown_length(server, tmp_path):

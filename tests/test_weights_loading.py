@@ -73,6 +73,14 @@ def test_loads_strictly_by_the_common_functions(tmp_path):
     assert_same(model, weights)
 
 
+def test_later_loading_is_as_strict_as_asked_for(tmp_path):
+    model = make(save(tmp_path, randomized()))
+    model.init_weights()
+    assert model.load_state_dict({}, strict=False).missing_keys
+    with pytest.raises(RuntimeError, match='Missing key'):
+        model.load_state_dict({})
+
+
 def test_a_whole_model_is_loaded_as_ever(tmp_path):
     weights = as_classifier(randomized())
     model = nn.ModuleDict(
