@@ -82,6 +82,8 @@ def test_missing_package_is_named_unless_it_lies_on_the_path(modules):
     modules.add('mmdet')
     (problem,) = version_problems(without)
     assert problem.startswith('mmdet is not installed: type `pip install')
+    modules.add('mmpretrain')
+    assert version_problems(without) == [problem]  # only classifiers need that one
 
 
 def test_official_mmengine_needs_pkg_resources(modules):
