@@ -1,6 +1,8 @@
 _base_ = [
-    'mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'mmdet::_base_/datasets/coco_instance.py',
-    '_base_/adamw_1x.py', '_base_/runtime.py'
+    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
+    'mmdet::_base_/datasets/coco_instance.py',
+    '_base_/adamw_1x.py',
+    '_base_/runtime.py',
 ]
 
 model = dict(
@@ -8,5 +10,7 @@ model = dict(
         _delete_=True,
         type='DSNet',
         arch='tiny',
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/dsnet_t_in1k.pth')),
-    neck=dict(in_channels=[64, 128, 320, 512]))
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/dsnet_t_in1k.pth'),
+    ),
+    neck=dict(in_channels=[64, 128, 320, 512]),
+)

@@ -1,8 +1,10 @@
 """One way of telling the user what went wrong, shared by the package and its tools."""
+
 from __future__ import annotations
 
 import sys
-from typing import Callable, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 
 class UserError(Exception):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,14 @@ def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('data') / 'shapes'
     ShapesDetection(train=8, val=4, size=96).write(root)
     return root
+
+
+def tool(name: str, *args: object) -> subprocess.CompletedProcess:
+    """Run a tool from the root of the project in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / name), *map(str, args)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

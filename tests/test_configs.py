@@ -1,4 +1,4 @@
-"""Every file in configs/ builds, computes a loss and predicts; a new one is tested once it is there."""
+"""Every file in configs/ builds, computes a loss and predicts, a new one from its first day."""
 
 import pytest
 import torch

@@ -65,7 +65,10 @@ def test_blocks_act_on_merged_levels():
     neck = make(mlp_ratio=0)
     for conv in neck.fpn_convs:
         if isinstance(conv, DSFPNConv):
-            for parameter in [*conv.block.pos_embed.parameters(), *conv.block.out_proj.parameters()]:
+            for parameter in [
+                *conv.block.pos_embed.parameters(),
+                *conv.block.out_proj.parameters(),
+            ]:
                 torch.nn.init.zeros_(parameter)
     fpn = FPN(CHANNELS, 32, 5)
     fpn.load_state_dict(

@@ -10,21 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, tool
 
 CONFIG = 'configs/retinanet_dsnet_t_fpn_1x_coco.py'
 DEMO = 'configs/demo/retinanet_dsnet_t_shapes.py'
-
-
-def tool(name: str, *args: object) -> subprocess.CompletedProcess:
-    """Run a tool from the root of the project in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / name), *map(str, args)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture(scope='module')
@@ -225,7 +214,8 @@ def test_mixed_precision_without_a_gpu(refused, shapes_root):
 
 def test_out_file_of_another_kind(refused, shapes_root, tmp_path):
     assert 'must end in .pkl' in refused(
-        'test.py', DEMO, 'x.pth', '--data-root', shapes_root, '--out', tmp_path / 'x.json')
+        'test.py', DEMO, 'x.pth', '--data-root', shapes_root, '--out', tmp_path / 'x.json'
+    )
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from dsnet_mm.data.shapes import ShapesDetection
-from dsnet_mm.engine.launch import load_config, test, train
+from dsnet_mm.engine.launch import evaluate, load_config, train
 from dsnet_mm.environment import configs_dir
 from dsnet_mm.errors import run_cli
 
@@ -61,7 +61,7 @@ def main() -> None:
     step('3/4 Evaluation on the images kept apart')
     checkpoint = (work_dir / 'last_checkpoint').read_text(encoding='utf-8').strip()
     pictures = work_dir / 'pictures'
-    metrics = test(load_config(str(CONFIG), **options), checkpoint, show_dir=str(pictures))
+    metrics = evaluate(load_config(str(CONFIG), **options), checkpoint, show_dir=str(pictures))
 
     step('4/4 Results')
     sheet = work_dir / 'detections.png'

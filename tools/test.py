@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dsnet_mm.engine.launch import load_config, test
+from dsnet_mm.engine.launch import evaluate, load_config
 from dsnet_mm.engine.options import add_shared_options
 from dsnet_mm.errors import run_cli
 
@@ -21,10 +21,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(
-        args.config, args.work_dir, args.cfg_options, args.data_root, args.launcher
-    )
-    test(cfg, args.checkpoint, out=args.out, show_dir=args.show_dir)
+    cfg = load_config(args.config, args.work_dir, args.cfg_options, args.data_root, args.launcher)
+    evaluate(cfg, args.checkpoint, out=args.out, show_dir=args.show_dir)
 
 
 if __name__ == '__main__':

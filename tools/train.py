@@ -29,9 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(
-        args.config, args.work_dir, args.cfg_options, args.data_root, args.launcher
-    )
+    cfg = load_config(args.config, args.work_dir, args.cfg_options, args.data_root, args.launcher)
     train(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr, resume=args.resume)
 
 

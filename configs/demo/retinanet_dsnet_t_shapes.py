@@ -5,21 +5,32 @@ _base_ = '../retinanet_dsnet_t_fpn_1x_coco.py'
 data_root = 'data/shapes/'
 metainfo = dict(
     classes=('circle', 'square', 'star', 'triangle'),
-    palette=[(220, 20, 60), (0, 125, 92), (255, 179, 0), (0, 90, 220)])
-image_scale = (256, 256)
+    palette=[(220, 20, 60), (0, 125, 92), (255, 179, 0), (0, 90, 220)],
+)
+image_scale = (224, 224)  # the pictures have 256x256 pixels: this saves a quarter of the time
+head_norm = dict(type='GN', num_groups=32)  # without pretrained weights it needs one
 
 model = dict(
-    backbone=dict(norm_eval=False, drop_path_rate=0., init_cfg=None),
-    neck=dict(out_channels=96),
-    bbox_head=dict(num_classes=4, in_channels=96, feat_channels=96, stacked_convs=2),
-    test_cfg=dict(max_per_img=50))
+    backbone=dict(norm_eval=False, drop_path_rate=0.0, init_cfg=None),
+    neck=dict(out_channels=96, num_outs=4, norm_cfg=head_norm),
+    bbox_head=dict(
+        num_classes=4,
+        in_channels=96,
+        feat_channels=96,
+        stacked_convs=2,
+        norm_cfg=head_norm,
+        # anchors of 16 to 320 pixels, half of RetinaNet's own
+        anchor_generator=dict(octave_base_scale=2, strides=[8, 16, 32, 64]),
+    ),
+    test_cfg=dict(max_per_img=50),
+)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=image_scale, keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs')
+    dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -27,16 +38,19 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=1,
-    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline))
+    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline),
+)
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
-    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
+    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
@@ -44,17 +58,19 @@ test_evaluator = val_evaluator
 max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=0.01,
         begin=0,
         end=max_epochs,
         by_epoch=True,
-        convert_to_iter_based=True)
+        convert_to_iter_based=True,
+    ),
 ]
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, weight_decay=0.05), clip_grad=dict(max_norm=10, norm_type=2))
-auto_scale_lr = dict(base_batch_size=8)
+    optimizer=dict(lr=7e-4, weight_decay=0.05), clip_grad=dict(max_norm=10, norm_type=2)
+)
+auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1))
 randomness = dict(seed=0)

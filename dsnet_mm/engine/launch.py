@@ -56,7 +56,9 @@ def load_config(
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
     cfg.work_dir = (
-        work_dir or cfg.get('work_dir') or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+        work_dir
+        or cfg.get('work_dir')
+        or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     )
     return cfg
 
@@ -101,7 +103,7 @@ def train(
     runner.train()
 
 
-def test(
+def evaluate(
     cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | None = None
 ) -> dict[str, float]:
     """Evaluate a checkpoint on the test set of a config.

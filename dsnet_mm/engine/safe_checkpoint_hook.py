@@ -1,4 +1,5 @@
 """Checkpoints that PyTorch loads safely."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -51,7 +52,8 @@ def from_plain(value: Any) -> Any:
     if isinstance(value, dict) and MARK in value:
         history = value[MARK]
         return HistoryBuffer(
-            history['log'].numpy(), history['count'].numpy(), history['max_length'])
+            history['log'].numpy(), history['count'].numpy(), history['max_length']
+        )
     return _map(from_plain, value)
 
 

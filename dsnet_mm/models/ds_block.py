@@ -8,10 +8,11 @@ Shapes: B batch, C channels, (H, W) the full resolution, (h, w) the global grid,
 Convolutions and attention share one memory format, channels-last, in which a feature map is
 a sequence of tokens without a copy.
 """
+
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Iterator, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -34,12 +35,12 @@ def map_to_tokens(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def tokens_to_map(tokens: Tensor, size: Tuple[int, int]) -> Tensor:
+def tokens_to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, H * W, C) -> (B, C, H, W), a channels-last view."""
     return tokens.unflatten(1, size).permute(0, 3, 1, 2)
 
 
-def split_heads(tokens: Tensor, num_heads: int) -> Tuple[Tensor, Tensor, Tensor]:
+def split_heads(tokens: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """(B, N, 3 * D) -> query, key and value, each a view of (B, num_heads, N, D / num_heads)."""
     q, k, v = tokens.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
     return q, k, v
@@ -50,7 +51,7 @@ def merge_heads(tokens: Tensor) -> Tensor:
     return tokens.transpose(1, 2).flatten(2)
 
 
-def fold_norm(norm: nn.Module, weight: Tensor, bias: Tensor) -> Tuple[nn.Module, Tensor, Tensor]:
+def fold_norm(norm: nn.Module, weight: Tensor, bias: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
     """Fold a norm into the 1x1 convolution behind it, where that is exact.
 
     BatchNorm in eval mode is a scale and a shift per channel. Within the convolution it costs
@@ -59,7 +60,8 @@ def fold_norm(norm: nn.Module, weight: Tensor, bias: Tensor) -> Tuple[nn.Module,
     Returns:
         What remains of the norm, and the convolution's weight and bias.
     """
-    if not isinstance(norm, _BatchNorm) or norm.training or not norm.track_running_stats:
+    foldable = isinstance(norm, _BatchNorm) and norm.affine and norm.track_running_stats
+    if norm.training or not foldable:
         return norm, weight, bias
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     shift = norm.bias - norm.running_mean * scale
@@ -107,8 +109,15 @@ class InterScaleAlignment(BaseModule):
     models, where the streams are equally wide, it is their width.
     """
 
-    def __init__(self, local_dims: int, global_dims: int, attn_dims: int, num_heads: int,
-                 attn_drop_rate: float, norm_cfg: ConfigType) -> None:
+    def __init__(
+        self,
+        local_dims: int,
+        global_dims: int,
+        attn_dims: int,
+        num_heads: int,
+        attn_drop_rate: float,
+        norm_cfg: ConfigType,
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.attn_drop_rate = attn_drop_rate
@@ -119,12 +128,12 @@ class InterScaleAlignment(BaseModule):
         self.proj_local = nn.Linear(attn_dims, local_dims)
         self.proj_global = nn.Linear(attn_dims, global_dims)
 
-    def forward(self, local: Tensor, tokens: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, local: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Local (B, C_l, H, W) and global (B, N, C_g) -> the same two shapes."""
-        norm, weight, bias = fold_norm(
-            self.norm_local, self.qkv_local.weight, self.qkv_local.bias)
+        norm, weight, bias = fold_norm(self.norm_local, self.qkv_local.weight, self.qkv_local.bias)
         q_l, k_l, v_l = split_heads(
-            map_to_tokens(F.conv2d(norm(local), weight, bias)), self.num_heads)
+            map_to_tokens(F.conv2d(norm(local), weight, bias)), self.num_heads
+        )
         q_g, k_g, v_g = split_heads(self.qkv_global(self.norm_global(tokens)), self.num_heads)
         drop = self.attn_drop_rate if self.training else 0.0
         to_local = F.scaled_dot_product_attention(q_l, k_g, v_g, dropout_p=drop)
@@ -177,22 +186,25 @@ class DSBlock(BaseModule):
         torch.Size([2, 64, 50, 84])
     """
 
-    def __init__(self,
-                 embed_dims: int,
-                 num_heads: int,
-                 grid_stride: int,
-                 align: bool = True,
-                 global_ratio: float = 0.5,
-                 mlp_ratio: float = 4.,
-                 drop_path_rate: float = 0.,
-                 attn_drop_rate: float = 0.,
-                 norm_cfg: ConfigType = dict(type='BN'),
-                 act_cfg: ConfigType = dict(type='GELU'),
-                 with_cp: bool = False,
-                 init_cfg: OptMultiConfig = None) -> None:
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        grid_stride: int,
+        align: bool = True,
+        global_ratio: float = 0.5,
+        mlp_ratio: float = 4.0,
+        drop_path_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        norm_cfg: ConfigType = dict(type='BN'),
+        act_cfg: ConfigType = dict(type='GELU'),
+        with_cp: bool = False,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.stream_dims = local_dims, global_dims = stream_widths(
-            embed_dims, num_heads, global_ratio)
+            embed_dims, num_heads, global_ratio
+        )
         self.grid_stride = grid_stride
         self.with_cp = with_cp
 
@@ -200,11 +212,21 @@ class DSBlock(BaseModule):
         self.norm1 = build_norm_layer(norm_cfg, embed_dims)[1]
         self.in_proj = nn.Conv2d(embed_dims, embed_dims, 1)
         self.local_prop = LocalPropagation(local_dims, norm_cfg) if local_dims else None
-        self.global_prop = GlobalPropagation(
-            global_dims, num_heads, attn_drop_rate) if global_dims else None
-        self.alignment = InterScaleAlignment(
-            local_dims, global_dims, attention_width(embed_dims, num_heads), num_heads,
-            attn_drop_rate, norm_cfg) if align and local_dims and global_dims else None
+        self.global_prop = (
+            GlobalPropagation(global_dims, num_heads, attn_drop_rate) if global_dims else None
+        )
+        self.alignment = (
+            InterScaleAlignment(
+                local_dims,
+                global_dims,
+                attention_width(embed_dims, num_heads),
+                num_heads,
+                attn_drop_rate,
+                norm_cfg,
+            )
+            if align and local_dims and global_dims
+            else None
+        )
         self.out_proj = nn.Conv2d(embed_dims, embed_dims, 1)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
         self.norm2 = build_norm_layer(norm_cfg, embed_dims)[1] if mlp_ratio else None
@@ -227,8 +249,12 @@ class DSBlock(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
         if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(self._forward, x, use_reentrant=False, context_fn=lambda:
-                              (nullcontext(), frozen_running_stats(self)))
+            return checkpoint(
+                self._forward,
+                x,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), frozen_running_stats(self)),
+            )
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -267,24 +293,27 @@ class DSBlock(BaseModule):
         fused = F.conv2d(tokens_to_map(tokens, grid), out_weight[1])
         return F.conv2d(local, out_weight[0], self.out_proj.bias) + resize(fused, x.shape[2:])
 
-    def global_tokens(self, x: Tensor, weight: Tensor,
-                      bias: Tensor) -> Tuple[Tensor, Tuple[int, int]]:
+    def global_tokens(
+        self, x: Tensor, weight: Tensor, bias: Tensor
+    ) -> tuple[Tensor, tuple[int, int]]:
         """(B, C, H, W) -> the propagated global stream (B, N, C_g) and its grid (h, w)."""
         x = F.conv2d(shrink(x, self.grid_stride), weight, bias)
         return self.global_prop(map_to_tokens(x)), x.shape[2:]
 
 
-def stream_widths(embed_dims: int, num_heads: int, global_ratio: float) -> Tuple[int, int]:
+def stream_widths(embed_dims: int, num_heads: int, global_ratio: float) -> tuple[int, int]:
     """Channels of the local and the global stream."""
     global_dims = round(embed_dims * global_ratio)
     if not 0 <= global_ratio <= 1 or abs(global_dims - embed_dims * global_ratio) > 1e-6:
         raise ConfigError(
             f'global_ratio={global_ratio} does not split {embed_dims} channels into two streams; '
-            'use a value from 0 to 1 that gives a whole number of channels, such as 0.5')
+            'use a value from 0 to 1 that gives a whole number of channels, such as 0.5'
+        )
     if global_dims % num_heads:
         raise ConfigError(
             f'num_heads={num_heads} does not divide the {global_dims} channels of the global '
-            'stream; change num_heads, embed_dims or global_ratio')
+            'stream; change num_heads, embed_dims or global_ratio'
+        )
     return embed_dims - global_dims, global_dims
 
 
@@ -303,7 +332,7 @@ def shrink(x: Tensor, stride: int) -> Tensor:
     return resize(x, (max(1, height // stride), max(1, width // stride)))
 
 
-def resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize bilinearly to ``size``, (height, width) in pixels."""
     return F.interpolate(x, size=size, mode='bilinear', align_corners=False)
 

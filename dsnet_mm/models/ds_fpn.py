@@ -9,9 +9,10 @@ and does not tell where; the place chosen here is this project's decision::
                       |
     C3 -- lateral --- + ----- DS-Block -- 3x3 -- P3
 """
+
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 from mmdet.models.necks import FPN
 from mmdet.registry import MODELS
@@ -71,26 +72,30 @@ class DSFPN(FPN):
         (1, 64, 7, 5)
     """
 
-    def __init__(self,
-                 in_channels: List[int],
-                 out_channels: int,
-                 num_outs: int,
-                 in_strides: Optional[Sequence[int]] = None,
-                 grid_stride: int = 32,
-                 num_heads: int = 4,
-                 mlp_ratio: float = 4.,
-                 align: bool = True,
-                 global_ratio: float = 0.5,
-                 block_norm_cfg: ConfigType = dict(type='GN', num_groups=32),
-                 with_cp: bool = False,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        in_channels: list[int],
+        out_channels: int,
+        num_outs: int,
+        in_strides: Sequence[int] | None = None,
+        grid_stride: int = 32,
+        num_heads: int = 4,
+        mlp_ratio: float = 4.0,
+        align: bool = True,
+        global_ratio: float = 0.5,
+        block_norm_cfg: ConfigType = dict(type='GN', num_groups=32),
+        with_cp: bool = False,
+        **kwargs,
+    ) -> None:
         super().__init__(list(in_channels), out_channels, num_outs, **kwargs)
         if in_strides is None:
             in_strides = [4 * 2**i for i in range(self.num_ins)]
         if len(in_strides) != self.num_ins:
-            raise ConfigError(f'in_strides of DSFPN has {len(in_strides)} entries for '
-                             f'{self.num_ins} in_channels; give one stride for each')
-        used_strides = in_strides[self.start_level:self.backbone_end_level]
+            raise ConfigError(
+                f'in_strides of DSFPN has {len(in_strides)} entries for '
+                f'{self.num_ins} in_channels; give one stride for each'
+            )
+        used_strides = in_strides[self.start_level : self.backbone_end_level]
         for level, stride in enumerate(used_strides):
             block = DSBlock(
                 out_channels,
@@ -100,7 +105,8 @@ class DSFPN(FPN):
                 align=align,
                 global_ratio=global_ratio,
                 norm_cfg=block_norm_cfg,
-                with_cp=with_cp)
+                with_cp=with_cp,
+            )
             self.fpn_convs[level] = DSFPNConv(block, self.fpn_convs[level])
 
     def init_weights(self) -> None:
@@ -113,7 +119,7 @@ class DSFPN(FPN):
             if isinstance(module, DSBlock):
                 module.init_weights()
 
-    def forward(self, inputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Build the pyramid.
 
         Args:
@@ -125,6 +131,8 @@ class DSFPN(FPN):
         """
         channels = [x.shape[1] for x in inputs]
         if channels != self.in_channels:
-            raise ConfigError(f'DSFPN was made for in_channels={self.in_channels} but the backbone '
-                             f'gives {channels}; set in_channels of the neck to the latter')
+            raise ConfigError(
+                f'DSFPN was made for in_channels={self.in_channels} but the backbone '
+                f'gives {channels}; set in_channels of the neck to the latter'
+            )
         return super().forward(inputs)

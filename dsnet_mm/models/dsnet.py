@@ -4,9 +4,10 @@ https://arxiv.org/abs/2105.14734. Four stages at strides 4, 8, 16 and 32, each a
 embedding followed by DS-Blocks. The facts that the paper leaves open follow the public
 implementations with trained weights, SteveTsui/DS-Net and PaddleClas.
 """
+
 from __future__ import annotations
 
-from typing import Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,8 @@ ARCH_KEYS = ('embed_dims', 'depths', 'num_heads', 'mlp_ratio')
 
 def _arch(*depths: int) -> dict:
     return dict(
-        embed_dims=(64, 128, 320, 512), depths=depths, num_heads=(1, 2, 5, 8), mlp_ratio=4.)
+        embed_dims=(64, 128, 320, 512), depths=depths, num_heads=(1, 2, 5, 8), mlp_ratio=4.0
+    )
 
 
 class PatchEmbed(BaseModule):
@@ -52,12 +54,19 @@ class PatchEmbed(BaseModule):
 class DSStage(BaseModule):
     """A patch embedding and the DS-Blocks behind it."""
 
-    def __init__(self, in_channels: int, embed_dims: int, patch_size: int,
-                 drop_path_rates: Sequence[float], **block_args) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dims: int,
+        patch_size: int,
+        drop_path_rates: Sequence[float],
+        **block_args,
+    ) -> None:
         super().__init__()
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size)
         self.blocks = ModuleList(
-            DSBlock(embed_dims, drop_path_rate=rate, **block_args) for rate in drop_path_rates)
+            DSBlock(embed_dims, drop_path_rate=rate, **block_args) for rate in drop_path_rates
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, embed_dims, ceil(H / patch_size), ceil(W / patch_size))."""
@@ -111,26 +120,30 @@ class DSNet(StrictBackbone):
 
     arch_zoo = dict(tiny=_arch(2, 2, 4, 1), small=_arch(3, 4, 8, 3), base=_arch(3, 4, 28, 3))
 
-    def __init__(self,
-                 arch: Union[str, dict] = 'tiny',
-                 align: bool = True,
-                 global_ratio: float = 0.5,
-                 out_indices: Sequence[int] = (0, 1, 2, 3),
-                 drop_path_rate: float = 0.1,
-                 attn_drop_rate: float = 0.,
-                 norm_cfg: ConfigType = dict(type='BN'),
-                 act_cfg: ConfigType = dict(type='GELU'),
-                 norm_eval: bool = True,
-                 frozen_stages: int = -1,
-                 with_cp: bool = False,
-                 init_cfg: OptMultiConfig = None) -> None:
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        align: bool = True,
+        global_ratio: float = 0.5,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        drop_path_rate: float = 0.1,
+        attn_drop_rate: float = 0.0,
+        norm_cfg: ConfigType = dict(type='BN'),
+        act_cfg: ConfigType = dict(type='GELU'),
+        norm_eval: bool = True,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         arch = self.find_arch(arch)
         num_stages = len(arch['depths'])
         self.out_indices = self.check_out_indices(out_indices, num_stages)
         if not -1 <= frozen_stages <= num_stages:
-            raise ConfigError(f'frozen_stages={frozen_stages} is not within -1 and the number of '
-                             f'stages, {num_stages}')
+            raise ConfigError(
+                f'frozen_stages={frozen_stages} is not within -1 and the number of '
+                f'stages, {num_stages}'
+            )
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.out_channels = tuple(arch['embed_dims'][i] for i in self.out_indices)
@@ -153,36 +166,48 @@ class DSNet(StrictBackbone):
                 attn_drop_rate=attn_drop_rate,
                 norm_cfg=norm_cfg,
                 act_cfg=act_cfg,
-                with_cp=with_cp) for i in range(self.out_indices[-1] + 1))
+                with_cp=with_cp,
+            )
+            for i in range(self.out_indices[-1] + 1)
+        )
         self._freeze_stages()
 
     @classmethod
-    def find_arch(cls, arch: Union[str, dict]) -> dict:
+    def find_arch(cls, arch: str | dict) -> dict:
         """Look up a name, or check a dict, and return the architecture as a dict."""
         if isinstance(arch, str):
             if arch not in cls.arch_zoo:
-                raise ConfigError(f"arch '{arch}' is unknown; use one of {sorted(cls.arch_zoo)} "
-                                 f'or a dict with {", ".join(ARCH_KEYS)}')
+                raise ConfigError(
+                    f"arch '{arch}' is unknown; use one of {sorted(cls.arch_zoo)} "
+                    f'or a dict with {", ".join(ARCH_KEYS)}'
+                )
             return cls.arch_zoo[arch]
         if set(arch) != set(ARCH_KEYS):
             raise ConfigError(f'arch has the keys {sorted(arch)}; give {", ".join(ARCH_KEYS)}')
         lengths = {len(arch[key]) for key in ('embed_dims', 'depths', 'num_heads')}
         if len(lengths) != 1 or not lengths <= {1, 2, 3, 4}:
-            raise ConfigError('embed_dims, depths and num_heads of arch need one entry per stage, '
-                             f'for one to four stages; they have {sorted(lengths)}')
+            raise ConfigError(
+                'embed_dims, depths and num_heads of arch need one entry per stage, '
+                f'for one to four stages; they have {sorted(lengths)}'
+            )
         return arch
 
     @staticmethod
-    def check_out_indices(out_indices: Sequence[int], num_stages: int) -> Tuple[int, ...]:
+    def check_out_indices(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
         """Return ``out_indices`` as a tuple if they are ascending indices of stages."""
         indices = tuple(out_indices)
-        if not indices or sorted(set(indices)) != list(indices) or not (
-                0 <= indices[0] and indices[-1] < num_stages):
-            raise ConfigError(f'out_indices={indices} must be ascending and within 0 and '
-                             f'{num_stages - 1}, the last stage of this arch')
+        if (
+            not indices
+            or sorted(set(indices)) != list(indices)
+            or not (0 <= indices[0] and indices[-1] < num_stages)
+        ):
+            raise ConfigError(
+                f'out_indices={indices} must be ascending and within 0 and '
+                f'{num_stages - 1}, the last stage of this arch'
+            )
         return indices
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Extract features.
 
         Args:
@@ -201,14 +226,14 @@ class DSNet(StrictBackbone):
         return tuple(outs)
 
     def _freeze_stages(self) -> None:
-        frozen = list(self.stages[:max(self.frozen_stages, 0)])
+        frozen = list(self.stages[: max(self.frozen_stages, 0)])
         if self.frozen_stages == 0:
             frozen.append(self.stages[0].patch_embed)
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> 'DSNet':
+    def train(self, mode: bool = True) -> DSNet:
         """Set the training mode, but keep frozen stages and, if asked, BatchNorm in eval mode."""
         super().train(mode)
         self._freeze_stages()
