@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
+from dsnet_mm.weights.fit import misfit
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
@@ -43,18 +44,12 @@ def check_fit(model: nn.Module, state_dict: dict[str, Tensor], path: str) -> Non
     Raises:
         UserError: If a tensor is missing, left over or of another shape.
     """
-    have = {name: tensor.shape for name, tensor in state_dict.items()}
-    want = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    faults = {
-        'missing': sorted(want.keys() - have.keys()),
-        'left over': sorted(have.keys() - want.keys()),
-        'of another shape': [k for k in want if k in have and want[k] != have[k]],
-    }
-    found = [
-        f'{len(names)} {fault} (such as {names[0]})' for fault, names in faults.items() if names
-    ]
-    if found:
+    fault = misfit(
+        {name: tensor.shape for name, tensor in model.state_dict().items()},
+        {name: tensor.shape for name, tensor in state_dict.items()},
+    )
+    if fault:
         raise UserError(
-            f'{path} belongs to another model than the config: of its tensors and the '
-            f"model's {len(want)}, {', '.join(found)}; give the config it was trained with"
+            f'{path} belongs to another model than the config, give the config it was trained '
+            f'with ({fault})'
         )
