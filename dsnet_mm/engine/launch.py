@@ -179,8 +179,8 @@ def check_initial_weights(cfg: Config) -> None:
     path = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
     if path and '://' not in path and not osp.isfile(path):
         raise UserError(
-            f'the pretrained weights {path} are missing; get them by `{how_to_get(path)}`, or train '
-            'from scratch with --cfg-options model.backbone.init_cfg=None '
+            f'the pretrained weights {path} are missing; get them by `{how_to_get(path)}`, or '
+            'train from scratch with --cfg-options model.backbone.init_cfg=None '
             'model.backbone.norm_eval=False'
         )
 
