@@ -13,6 +13,7 @@ from dsnet_mm.analysis.model_info import (
     PAPER,
     describe_backbone,
     describe_config,
+    describe_memory,
 )
 from dsnet_mm.errors import UserError, run_cli
 
@@ -38,11 +39,17 @@ def parse_args() -> argparse.Namespace:
         default=DETECTION_SIZE,
         help='image of the detectors in pixels (default: 800 1280)',
     )
+    parser.add_argument(
+        '--memory',
+        action='store_true',
+        help="measure the detectors' peak memory too, on this machine's CPU, which takes minutes",
+    )
     parser.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
     parser.add_argument(
         '--write',
         metavar='FILE',
-        help='put the tables into a document, between its two comments on a "model table"',
+        help='put the tables into a document, between its comments on "model table" and '
+        '"memory table"',
     )
     return parser.parse_args()
 
@@ -52,15 +59,20 @@ def main() -> None:
     if min(args.size) < 1:
         raise UserError(f'--size {args.size[0]} {args.size[1]} must be at least one pixel')
     backbones = [] if args.configs else [describe_backbone(name) for name in PAPER]
-    models = [describe_config(x, tuple(args.size)) for x in args.configs or detector_configs()]
+    configs, size = args.configs or detector_configs(), tuple(args.size)
+    models = [describe_config(config, size) for config in configs]
+    memory = [describe_memory(config, size) for config in configs] if args.memory else []
     if args.json:
-        print(json.dumps([asdict(info) for info in [*backbones, *models]], indent=2))
+        print(json.dumps([asdict(info) for info in [*backbones, *models, *memory]], indent=2))
         return
-    text = tables.model_tables(backbones, models)
-    if args.write:
-        tables.replace_block(args.write, 'model table', text)
-    else:
-        print(text)
+    blocks = {'model table': tables.model_tables(backbones, models)}
+    if memory:
+        blocks['memory table'] = tables.memory_table(memory)
+    for name, text in blocks.items():
+        if args.write:
+            tables.replace_block(args.write, name, text)
+        else:
+            print(text, end='\n\n')
 
 
 if __name__ == '__main__':

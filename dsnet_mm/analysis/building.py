@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from dsnet_mm.environment import configs_dir
 from dsnet_mm.errors import UserError
 
+from .published import as_published
 
-def build_model(config: str | Path) -> nn.Module:
+ARCHS = dict(t='tiny', s='small', b='base')
+OTHERS = {
+    'r50': 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
+    'swin_t': 'mmdet::swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py',
+    'pvt_s': 'mmdet::pvt/retinanet_pvt-s_fpn_1x_coco.py',
+}
+
+
+def build_model(config: str | Path, **backbone: Any) -> nn.Module:
     """Build the model of a config, without data and without loading weights.
 
     Args:
         config: Path of a config, or ``package::path`` for one that an installed OpenMMLab
             package brings, such as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        **backbone: Settings that replace the backbone's.
 
     Raises:
         UserError: If the config cannot be read or has no model with a backbone.
@@ -26,6 +40,7 @@ def build_model(config: str | Path) -> nn.Module:
     try:
         cfg = get_config(str(config)) if '::' in str(config) else Config.fromfile(config)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
+        cfg.model.get('backbone', {}).update(backbone)
         model = MODELS.build(cfg.model)
     except FileNotFoundError as error:
         raise UserError(f'{config} does not exist; give the path of a config (.py)') from error
@@ -37,6 +52,48 @@ def build_model(config: str | Path) -> nn.Module:
     return model
 
 
+def build_candidate(name: str) -> nn.Module:
+    """Build a detector by a short name, or that of a config, and initialise it at random.
+
+    ``dsnet_s`` and its like, ``dsnet_s_noalign``, ``published_dsnet_s`` for the published
+    formulation, and the names in :data:`OTHERS` are RetinaNets with that backbone.
+
+    Raises:
+        UserError: If the name is unknown or the config has no model with a backbone.
+    """
+    match = re.fullmatch(r'(published_)?dsnet_([tsb])(_noalign)?', name)
+    if match:
+        published, size, noalign = match.groups()
+        config = configs_dir() / 'retinanet_dsnet_s_fpn_1x_coco.py'
+        model = build_model(config, arch=ARCHS[size], align=not noalign)
+        if published:
+            as_published(model)
+    elif name in OTHERS or name.endswith('.py'):
+        model = build_model(OTHERS.get(name, name))
+    else:
+        raise UserError(
+            f'{name} is unknown; give the path of a config (.py), dsnet_t, dsnet_s or dsnet_b, '
+            f'these with _noalign behind or published_ before them, or {", ".join(OTHERS)}'
+        )
+    _initialize(model)
+    return model
+
+
 def detector_configs() -> list[Path]:
     """Return this project's configs for COCO, those whose cost the documentation shows."""
     return sorted(configs_dir().glob('*_coco.py'))
+
+
+def _initialize(model: nn.Module) -> None:
+    """Initialise a model, without the weights that its config names and without a word."""
+    for module in model.modules():
+        init_cfg = getattr(module, 'init_cfg', None)
+        if isinstance(init_cfg, dict) and 'checkpoint' in init_cfg:
+            module.init_cfg = None
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        model.init_weights()
+    finally:
+        logger.setLevel(level)

@@ -63,7 +63,7 @@ def count_model_macs(model: nn.Module, height: int, width: int) -> Cost:
     The second stage of a two-stage detector gets 1000 proposals, of which mmdet's RoI heads
     pass the first 100 to the mask head. Raw outputs are counted, without decoding and NMS.
     """
-    model = deepcopy(model).to('meta').eval()
+    model = deepcopy(model).to('meta', torch.float32).eval()
     image = torch.empty(1, 3, height, width, device='meta')
     samples = None
     if isinstance(model, BaseDetector):

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from dsnet_mm.models import DSNet
 
-from .building import build_model
+from .benchmark import Setting, prepare, workload
+from .building import build_candidate, build_model
 from .macs import Cost, count_macs, count_model_macs, count_parameters
+from .memory import peak_memory
 from .published import as_published
 
 CLASSIFICATION_SIZE = 224, 224  # height and width in pixels
@@ -60,6 +62,22 @@ class ModelInfo:
     parameters: Cost
     published_macs: Cost
     executed_macs: Cost
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """Peak memory in bytes, above model and input, of one image of ``height`` x ``width`` pixels.
+
+    ``backbone`` is its forward pass, ``whole`` a prediction, ``training`` a forward and backward
+    pass of the loss, gradients of the weights included.
+    """
+
+    name: str
+    height: int
+    width: int
+    backbone: int
+    whole: int
+    training: int
 
 
 class Classifier(nn.Module):
@@ -111,6 +129,20 @@ def describe_config(config: str | Path, size: tuple[int, int] = DETECTION_SIZE) 
     executed = count_model_macs(model, *size)
     published = count_model_macs(as_published(model), *size)
     return ModelInfo(Path(config).stem, *size, parameters, published, executed)
+
+
+def describe_memory(config: str | Path, size: tuple[int, int] = DETECTION_SIZE) -> MemoryInfo:
+    """Measure the peak memory of a detector on a CPU in float32, see :func:`~.memory.peak_memory`.
+
+    Raises:
+        UserError: If no model with a backbone can be built from the config.
+    """
+    model = build_candidate(str(config))
+    peaks = []
+    for part in ('backbone', 'detector', 'train'):
+        setting = Setting(part, *size)
+        peaks.append(peak_memory(workload(prepare(model, setting), setting)))
+    return MemoryInfo(Path(config).stem, *size, *peaks)
 
 
 def _macs(model: Callable[[Tensor], Tensor | Sequence[Tensor]], size: tuple[int, int]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dsnet_mm.errors import UserError
 
 from .macs import Cost
-from .model_info import BackboneInfo, ModelInfo
+from .model_info import BackboneInfo, MemoryInfo, ModelInfo
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -97,6 +97,17 @@ def macs_table(infos: Sequence[ModelInfo]) -> str:
             *map(_billions, _parts(info.executed_macs)),
             _billions(info.published_macs.whole),
         ]
+        for info in infos
+    ]
+    return markdown(header, rows)
+
+
+def memory_table(infos: Sequence[MemoryInfo]) -> str:
+    """Lay out the memory of detectors."""
+    sizes = sorted({f'{info.height}x{info.width}' for info in infos})
+    header = [f'MB at {", ".join(sizes)}', 'backbone', 'prediction', 'training step']
+    rows = [
+        [info.name, *(f'{peak / 1e6:.0f}' for peak in (info.backbone, info.whole, info.training))]
         for info in infos
     ]
     return markdown(header, rows)
