@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 MARK = 'dsnet_mm.HistoryBuffer'
 
 
-@HOOKS.register_module()
+@HOOKS.register_module()  # at the root, where mmdet's and mmpretrain's registries look
 class SafeCheckpointHook(Hook):
     """Write training checkpoints which ``torch.load(weights_only=True)`` accepts.
 

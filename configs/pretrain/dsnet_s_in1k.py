@@ -1,0 +1,3 @@
+_base_ = './dsnet_t_in1k.py'
+
+model = dict(backbone=dict(arch='small'))
