@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import os.path as osp
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +10,13 @@ from mmengine.config import Config, ConfigDict
 
 from dsnet_mm.errors import UserError
 
+from .shapes import METAINFO
+
 SPLITS = ('train', 'val', 'test')
+SOURCES = {
+    'CocoDataset': 'COCO 2017 comes from https://cocodataset.org',
+    'ImageNet': 'ImageNet-1k comes from https://image-net.org',
+}
 
 
 def set_data_root(cfg: Config, data_root: str) -> None:
@@ -32,15 +39,18 @@ def check_data(cfg: Config, splits: Sequence[str] = SPLITS) -> None:
     """Look whether the files and folders that ``splits`` of ``cfg`` name exist.
 
     Raises:
-        UserError: If one is missing.
+        UserError: If one is missing, or the folders of a classification set are not its classes.
     """
     for path in find_paths(cfg, splits):
-        if '://' not in path and not osp.exists(path):
+        if path and '://' not in path and not osp.exists(path):
+            sources = filter(None, map(_source, find_datasets(cfg, splits)))
+            source = next((f' ({source})' for source in sources), '')
             raise UserError(
-                f'{path} is missing, which {cfg.filename} reads; put the data set there '
-                '(COCO 2017 comes from https://cocodataset.org) or name its folder with '
-                '--data-root DIR'
+                f'{path} is missing, which {cfg.filename} reads; put the data set there'
+                f'{source} or name its folder with --data-root DIR'
             )
+    for dataset in find_datasets(cfg, splits):
+        _check_class_folders(dataset)
 
 
 def find_paths(cfg: Config, splits: Sequence[str] = SPLITS) -> Iterator[str]:
@@ -49,7 +59,7 @@ def find_paths(cfg: Config, splits: Sequence[str] = SPLITS) -> Iterator[str]:
         root = dataset.get('data_root') or ''
         if dataset.get('ann_file'):
             yield osp.join(root, dataset.ann_file)
-        prefix = dataset.get('data_prefix') or ''
+        prefix = _prefix(dataset)
         folders = prefix.values() if isinstance(prefix, dict) else [prefix]
         yield from (osp.join(root, folder) for folder in folders)
     for evaluator in find_evaluators(cfg, splits):
@@ -80,3 +90,43 @@ def _unwrap(dataset: ConfigDict) -> Iterator[ConfigDict]:
         yield from _unwrap(dataset.dataset)
     else:
         yield dataset
+
+
+def _type(dataset: ConfigDict) -> str:
+    """The name of the class, without the scope."""
+    return str(dataset.get('type')).rpartition('.')[2]
+
+
+def _prefix(dataset: ConfigDict) -> str | ConfigDict:
+    """The folder of the images, or several by name; mmpretrain's ImageNet has it from a split."""
+    split = dataset.get('split') if _type(dataset) == 'ImageNet' else None
+    return dataset.get('data_prefix') or split or ''
+
+
+def _source(dataset: ConfigDict) -> str | None:
+    """Where the files of a data set come from, if it is one that this project knows."""
+    if tuple(dataset.get('metainfo', {}).get('classes', ())) == METAINFO['classes']:
+        task = '' if _type(dataset) == 'CocoDataset' else '--task classification '
+        return f'python tools/make_shapes.py {task}--root DIR draws it'
+    return SOURCES.get(_type(dataset))
+
+
+def _check_class_folders(dataset: ConfigDict) -> None:
+    """Look whether a classification set that is laid out in folders has one for each class."""
+    root, prefix, kind = dataset.get('data_root') or '', _prefix(dataset), _type(dataset)
+    if kind not in ('ImageNet', 'CustomDataset') or dataset.get('ann_file'):
+        return
+    if not isinstance(prefix, str) or not dataset.get('with_label', True) or '://' in root:
+        return
+    if kind == 'ImageNet' and osp.exists(osp.join(root, 'meta', f'{dataset.get("split")}.txt')):
+        return  # this lists the images and their classes
+    classes = dataset.get('metainfo', {}).get('classes') or ()
+    wanted = len(classes) or (1000 if kind == 'ImageNet' else 0)
+    folder = osp.join(root, prefix)
+    found = sum(entry.is_dir() for entry in os.scandir(folder))
+    if wanted and found != wanted:
+        raise UserError(
+            f'{folder} has {found} folders, but the data set has {wanted} classes, a folder '
+            f'each; sort the images into them'
+            + (f' or list them in {osp.join(root, "meta", "")}' if kind == 'ImageNet' else '')
+        )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os.path as osp
 import re
-from types import SimpleNamespace
 from typing import Any
 
-from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config
@@ -127,15 +125,33 @@ def evaluate(
     weights = read_checkpoint(checkpoint)
     cfg.load_from = checkpoint
     if show_dir:
-        # mmdet puts relative paths below the work dir
-        options = SimpleNamespace(show=False, show_dir=osp.abspath(show_dir), wait_time=0)
-        cfg = trigger_visualization_hook(cfg, options)
+        draw_predictions(cfg, show_dir)
     runner = build_runner(cfg)
     check_fit(_bare_model(runner), weights['state_dict'], checkpoint)
     if out:
         dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
         runner.test_evaluator.metrics.append(dump(out_file_path=out))
     return runner.test()
+
+
+def draw_predictions(cfg: Config, folder: str) -> None:
+    """Have the visualisation hook of ``cfg`` draw every test image into ``folder``, in place.
+
+    Raises:
+        UserError: If ``cfg`` has no such hook.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if not hook:
+        raise UserError(
+            f'{cfg.filename} has nothing to draw with; give its default_hooks the '
+            'VisualizationHook of mmpretrain or the DetVisualizationHook of mmdet, or leave '
+            '--show-dir out'
+        )
+    folder = osp.abspath(folder)  # mmdet puts relative paths below the work dir
+    if cfg.get('default_scope') == 'mmpretrain':
+        hook.update(enable=True, interval=1, out_dir=folder)
+    else:
+        hook.update(draw=True, test_out_dir=folder)
 
 
 def build_runner(cfg: Config) -> Runner:
