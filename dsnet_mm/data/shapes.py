@@ -32,7 +32,7 @@ METAINFO: dict[str, Any] = dict(
 """The ``metainfo`` of mmdet's ``CocoDataset`` and mmpretrain's ``CustomDataset``."""
 
 SIZE_BINS = ('small', 'medium', 'large')
-MIN_VISIBLE = 0.4
+MIN_VISIBLE = 0.85
 """Fraction of an object that stays visible, at least, under others and past the border."""
 
 _MAX_OBJECTS = 8
@@ -52,7 +52,7 @@ class ShapesDetection(ShapesSet):
     """Synthetic detection set under a root with the layout of COCO 2017.
 
     An image holds 0 to 8 objects. The square roots of their areas are spread log-uniformly
-    from 16 pixels to 0.45 of the image. Options as in :class:`ShapesSet`.
+    from 20 pixels to 0.45 of the image. Options as in :class:`ShapesSet`.
     """
 
     train: int = 400
@@ -188,7 +188,7 @@ def _place_objects(
         of the object that is seen in each pixel, -1 where there is none.
     """
     names = METAINFO['classes']
-    smallest, largest = min(16.0, size / 4), 0.45 * size
+    smallest, largest = min(20.0, size / 4), 0.45 * size
     labels: list[int] = []
     covers: list[np.ndarray] = []
     full_areas = np.zeros(0)

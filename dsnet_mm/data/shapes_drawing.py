@@ -29,8 +29,9 @@ SHAPES: dict[str, np.ndarray] = {
 The names are in alphabetical order, because folder-per-class readers number classes so.
 """
 
+_MAX_TURN = np.pi / 9  # rotation of an object to either side
 _FRACTION_BITS = 4  # sub-pixel bits of the coordinates that cv2.fillPoly takes
-_MIN_CONTRAST = 80.0  # RGB distance between an object and the mean of what it covers
+_MIN_CONTRAST = 110.0  # RGB distance between an object and the mean of what it covers
 
 
 def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -39,23 +40,24 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     Returns:
         np.ndarray: Float32 image (size, size, 3), channels in the order blue, green, red.
     """
-    first, second = rng.uniform(20, 235, (2, 3))
+    first = rng.uniform(40, 215, 3)
+    second = first + rng.uniform(-35, 35, 3)
     blotches = _smooth_noise(rng, size, cells=int(rng.integers(2, 7)))[..., None]
     image = first * blotches + second * (1 - blotches)
     mottling = _smooth_noise(rng, size, cells=size // 6) - 0.5
-    image += rng.uniform(10, 60) * mottling[..., None]
+    image += rng.uniform(5, 30) * mottling[..., None]
     image = np.ascontiguousarray(image, dtype=np.float32)
-    for _ in range(rng.integers(0, 6)):
+    for _ in range(rng.integers(0, 3)):
         start, end = rng.integers(0, size, (2, 2)).tolist()
         color = rng.uniform(0, 255, 3).tolist()
-        cv2.line(image, start, end, color, int(rng.integers(1, 4)))
+        cv2.line(image, start, end, color, int(rng.integers(1, 3)))
     return image
 
 
 def random_outline(
     rng: np.random.Generator, name: str, side: float, center: np.ndarray
 ) -> np.ndarray:
-    """Place a shape with a random rotation and a slight random stretch.
+    """Place a shape with a slight random rotation and stretch.
 
     Args:
         rng (np.random.Generator): Source of the rotation and the stretch.
@@ -67,7 +69,7 @@ def random_outline(
         np.ndarray: Corners (N, 2) in pixels; they may lie outside the image.
     """
     stretch = rng.uniform(0.85, 1.18)
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-_MAX_TURN, _MAX_TURN)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return SHAPES[name] * side * (stretch, 1 / stretch) @ turn + center
 
