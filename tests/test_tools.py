@@ -225,4 +225,4 @@ def test_demo(tmp_path):
     assert done.returncode == 0, done.stderr
     assert 'box AP' in done.stdout
     assert len(list((tmp_path / 'demo' / 'pictures').iterdir())) == 8
-    assert (tmp_path / 'demo' / 'detections.png').stat().st_size > 10_000
+    assert (tmp_path / 'demo' / 'detections.jpg').stat().st_size > 10_000

@@ -64,7 +64,7 @@ def main() -> None:
     metrics = evaluate(load_config(str(CONFIG), **options), checkpoint, show_dir=str(pictures))
 
     step('4/4 Results')
-    sheet = work_dir / 'detections.png'
+    sheet = work_dir / 'detections.jpg'
     write_contact_sheet(sorted(pictures.glob('*')), sheet)
     # mmdet reports nothing where nothing was detected
     box_ap = metrics.get('coco/bbox_mAP', 0.0)

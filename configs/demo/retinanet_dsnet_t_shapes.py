@@ -72,5 +72,9 @@ optim_wrapper = dict(
     optimizer=dict(lr=1e-3, weight_decay=0.05), clip_grad=dict(max_norm=10, norm_type=2)
 )
 auto_scale_lr = dict(base_batch_size=4)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1))
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(max_keep_ckpts=1),
+    visualization=dict(score_thr=0.5),
+)
 randomness = dict(seed=0)
