@@ -7,10 +7,11 @@ SMALL = [
     'model.backbone.init_cfg=None',
     'model.backbone.norm_eval=False',
     'train_cfg.max_epochs=1',
-    'train_cfg.val_interval=2',
     'train_dataloader.dataset.indices=8',
+    'val_dataloader.dataset.indices=8',
     'test_dataloader.dataset.indices=8',
     'train_dataloader.dataset.pipeline.2.scale=(320,192)',
+    'val_dataloader.dataset.pipeline.1.scale=(320,192)',
     'test_dataloader.dataset.pipeline.1.scale=(320,192)',
     'default_hooks.logger.interval=1',
 ]

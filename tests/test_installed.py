@@ -20,9 +20,9 @@ model = dict(
 """
 OPTIONS = [
     'train_cfg.max_epochs=1',
-    'train_cfg.val_interval=9',
     'train_dataloader.dataset.indices=4',
     'train_dataloader.dataset.pipeline.2.scale=(96,96)',
+    'val_dataloader.dataset.pipeline.1.scale=(96,96)',
 ]
 
 
@@ -54,8 +54,11 @@ def test_a_config_with_nothing_but_the_backbone(installed, shapes_root, tmp_path
     (tmp_path / 'config.py').write_text(CONFIG)
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'coco').symlink_to(shapes_root)
-    classes = 'train_dataloader.dataset.metainfo.classes=circle,square,star,triangle'
-    log = run(installed, tmp_path, MMDET_TRAIN, 'config.py', '--cfg-options', *OPTIONS, classes)
+    classes = [
+        f'{split}_dataloader.dataset.metainfo.classes=circle,square,star,triangle'
+        for split in ('train', 'val')
+    ]
+    log = run(installed, tmp_path, MMDET_TRAIN, 'config.py', '--cfg-options', *OPTIONS, *classes)
     assert 'Epoch(train) [1][2/2]' in log
     assert (tmp_path / 'work_dirs' / 'config' / 'epoch_1.pth').exists()
 

@@ -14,7 +14,9 @@ from dsnet_mm.models import DSNet
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 SMALL = (
     'model.backbone.init_cfg=None model.backbone.norm_eval=False train_cfg.max_epochs=1 '
-    'train_cfg.val_interval=9 train_dataloader.dataset.pipeline.2.scale=(96,96) '
+    'train_dataloader.dataset.pipeline.2.scale=(96,96) '
+    'val_dataloader.dataset.pipeline.1.scale=(96,96) '
+    'val_dataloader.dataset.metainfo.classes=circle,square,star,triangle '
     'test_dataloader.dataset.pipeline.1.scale=(96,96) '
     'train_dataloader.dataset.metainfo.classes=circle,square,star,triangle '
     'test_dataloader.dataset.metainfo.classes=circle,square,star,triangle'

@@ -21,7 +21,7 @@ def trained(shapes_root, tmp_path_factory) -> Path:
     """The work dir of a one-epoch training with tools/train.py."""
     work_dir = tmp_path_factory.mktemp('trained')
     done = tool('train.py', DEMO, '--data-root', shapes_root, '--work-dir', work_dir,
-                '--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+                '--cfg-options', 'train_cfg.max_epochs=1',
                 'train_dataloader.batch_size=4')  # fmt: skip
     assert done.returncode == 0, done.stderr
     return work_dir
@@ -55,7 +55,7 @@ def test_resume_goes_on(trained, shapes_root, tmp_path, how):
     (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
     how = how.replace('epoch_1.pth', str(work_dir / 'epoch_1.pth'))
     done = tool('train.py', DEMO, '--data-root', shapes_root, '--work-dir', work_dir,
-                '--cfg-options', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=9',
+                '--cfg-options', 'train_cfg.max_epochs=2',
                 'train_dataloader.batch_size=4', how)  # fmt: skip
     assert done.returncode == 0, done.stderr
     log = done.stdout + done.stderr
@@ -85,7 +85,7 @@ print('predicted', sorted(inferencer(str(picture))['predictions'][0]))
 def test_learning_rate_follows_the_batch_size(shapes_root, tmp_path):
     common = ['train.py', DEMO, '--data-root', shapes_root, '--work-dir', tmp_path]
     options = ['--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4',
-               'train_cfg.val_interval=9', 'model.backbone.with_cp=True']  # fmt: skip
+               'model.backbone.with_cp=True']  # fmt: skip
     done = tool(*common, *options)
     assert done.returncode == 0, done.stderr
     assert 'made for batches of 8 images, but 4 run here' in done.stdout + done.stderr
