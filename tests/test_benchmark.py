@@ -109,11 +109,10 @@ def test_candidates_by_short_name(name):
     ('name', 'backbone'),
     [('r50', 'ResNet'), ('swin_t', 'SwinTransformer'), ('pvt_s', 'PyramidVisionTransformer')],
 )
-def test_candidates_of_mmdet_need_no_network(name, backbone, capsys, caplog):
+def test_candidates_of_mmdet_need_no_network(name, backbone):
     model = build_candidate(name)
     assert name in OTHERS
     assert type(model.backbone).__name__ == backbone
-    assert 'Initialized' not in capsys.readouterr().out + caplog.text
     assert model.bbox_head.retina_cls.bias.max() < -4  # what a detector is initialised with
 
 
@@ -259,6 +258,7 @@ def test_tool(detector, tmp_path):
     done = run_tool(detector, '--sizes', '32x64', '--rounds', 2, '--warmup', 0, *outputs)
     assert done.returncode == 0, done.stderr
     assert files['markdown'].read_text() == done.stdout
+    assert 'INFO' not in done.stderr  # of mmengine, about each weight
     assert len(json.loads(files['json'].read_text())['results']) == 1
     assert '<svg' in files['plot'].read_text()
 
