@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmcv.ops import RoIAlign
 from mmdet.models.backbones import ResNet
 from mmdet.models.necks import FPN
 from mmdet.registry import MODELS
@@ -122,6 +123,18 @@ def test_behind_any_backbone(backbone):
     assert outs[0].shape[2:] == features[0].shape[2:]
 
 
+@pytest.mark.parametrize('neck', [FPN(CHANNELS, 32, 5), make()], ids=['FPN', 'DSFPN'])
+def test_regions_are_pooled_from_the_right_places(neck):
+    """mmcv's RoIAlign takes the memory of a map as contiguous, whatever its layout."""
+    arch = dict(embed_dims=CHANNELS, depths=(1,) * 4, num_heads=(1, 2, 3, 4), mlp_ratio=1)
+    levels = neck(DSNet(arch)(torch.rand(1, 3, 96, 64)))
+    pool = RoIAlign(output_size=3, spatial_scale=1 / 4)
+    regions = torch.tensor([[0.0, 8, 12, 40, 60]])
+    for level in levels:
+        torch.testing.assert_close(pool(level, regions), pool(level.contiguous(), regions))
+        assert level.is_contiguous()
+
+
 @pytest.mark.parametrize('norm', [dict(type='BN'), dict(type='GN', num_groups=8)])
 def test_norm_of_the_blocks(norm):
     block = make(block_norm_cfg=norm).fpn_convs[0].block
@@ -138,3 +151,5 @@ def test_bad_arguments_are_named():
         make(in_strides=(4, 8))
     with pytest.raises(ValueError, match='num_heads=3'):
         make(num_heads=3)
+    with pytest.raises(ValueError, match='num_groups=32.*48 channels'):
+        DSFPN(CHANNELS, 96, 5)

@@ -5,6 +5,7 @@ from math import ceil
 
 import pytest
 import torch
+from mmcv.cnn import fuse_conv_bn
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import nn
@@ -43,9 +44,10 @@ def test_published_widths():
         (64, 16, 24), (128, 8, 12), (320, 4, 6), (512, 2, 3)]  # fmt: skip
 
 
-def test_outputs_stay_channels_last():
+def test_outputs_are_contiguous():
+    """mmcv's RoIAlign reads any other layout wrongly, without an error."""
     for out in make().eval()(torch.rand(2, 3, 64, 96)):
-        assert out.is_contiguous(memory_format=torch.channels_last)
+        assert out.is_contiguous()
 
 
 @pytest.mark.parametrize('ratio', [0, 0.25, 0.5, 0.75, 1])
@@ -115,6 +117,29 @@ def test_checkpointing_changes_nothing():
         results.append([*outs, *(p.grad for p in model.parameters()), *model.buffers()])
     assert len(results[0]) == len(results[1]) > 100
     for ours, theirs in zip(*results, strict=True):
+        assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('norm_eval', [True, False])
+def test_checkpointing_allows_a_second_backward_pass(norm_eval):
+    model = make(with_cp=True, norm_eval=norm_eval).train()
+    loss = model(torch.rand(2, 3, 64, 64))[-1].square().mean()
+    if norm_eval:
+        loss.backward(retain_graph=True)
+    loss.backward()
+    assert without_gradient(model) == []
+
+
+def test_norms_stand_before_convolutions_that_they_do_not_follow():
+    """``fuse_conv_bn`` goes by the order of registration, and must find nothing to fuse."""
+    model = make().eval()
+    images = torch.rand(1, 3, 64, 64)
+    before = model(images)
+    fused = fuse_conv_bn(deepcopy(model))
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in fused.modules()) == sum(
+        isinstance(m, nn.BatchNorm2d) for m in model.modules()
+    )
+    for ours, theirs in zip(before, fused(images), strict=True):
         assert_close(ours, theirs, rtol=0, atol=0)
 
 

@@ -346,11 +346,14 @@ def _is_alive(pid: int) -> bool:
 
 
 def test_checks_refuse_what_cannot_work(tmp_path, monkeypatch):
-    checks.check_python((3, 10), 'linux')
+    checks.check_python((3, 10), 'linux', 'openmmlab')
     with pytest.raises(InstallError, match='this is Python 3.9, and 3.10'):
-        checks.check_python((3, 9), 'linux')
+        checks.check_python((3, 9), 'linux', 'openmmlab')
     with pytest.raises(InstallError, match='not darwin'):
-        checks.check_python((3, 11), 'darwin')
+        checks.check_python((3, 11), 'darwin', 'openmmlab')
+    with pytest.raises(InstallError, match='Python 3.13, with which mmcv'):
+        checks.check_python((3, 13), 'linux', 'openmmlab')
+    checks.check_python((3, 13), 'linux', 'onedl')
     checks.check_disk(tmp_path, 0)
     with pytest.raises(InstallError, match='about 1000000 GB are needed'):
         checks.check_disk(tmp_path, 1_000_000)

@@ -39,8 +39,11 @@ def test_wrapped_data_sets_are_found():
 def test_roots_that_share_their_beginning():
     cfg = Config.fromfile(CONFIG)
     cfg.train_dataloader.dataset.data_root = 'data/'
-    set_data_root(cfg, 'new')
-    assert cfg.val_evaluator.ann_file == 'new/annotations/instances_val2017.json'
+    set_data_root(cfg, 'data/x')
+    assert cfg.val_evaluator.ann_file == 'data/x/annotations/instances_val2017.json'
+    cfg.val_evaluator.ann_file = None
+    set_data_root(cfg, 'data/y')
+    assert cfg.val_evaluator.ann_file is None
 
 
 def test_missing_data_are_named(tmp_path, shapes_root):

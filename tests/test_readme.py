@@ -25,7 +25,7 @@ SMALL = (
 ELSEWHERE = {
     'make demo': 'test_tools.py::test_demo',
     'make test': '../.ci/run::make test',
-    'source .venv/bin/activate': 'test_install.py::',
+    'source .venv/bin/activate': 'test_install.py::test_fresh_install_runs_the_steps_in_order',
     'python tools/get_weights.py small': 'test_weights_docs.py::test_commands_and_configs',
     'pip install .': 'test_installed.py::def installed',
 }

@@ -40,7 +40,6 @@ def test_round_trip(checkpoint, tmp_path):
     assert isinstance(history, HistoryBuffer)
     assert [part.tolist() for part in history.data] == [[3, 2], [1, 2]]
     assert history.max_length == 10
-    assert history.mean() == pytest.approx(7 / 3) or history.mean() == pytest.approx(5 / 3)
     info = loaded['message_hub']['runtime_info']
     assert (info['epoch'], info['eta'], info['best']) == (2, 1.5, [1, 2])
     assert loaded['meta'] == meta

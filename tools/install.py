@@ -186,7 +186,7 @@ class Installer:
         Raises:
             InstallError: if one fails, with the reason and what to do.
         """
-        checks.check_python(sys.version_info[:2], sys.platform)
+        checks.check_python(sys.version_info[:2], sys.platform, self.stack)
         self.check_owner()
         self.venv.mkdir(parents=True, exist_ok=True)
         with locked(self.venv / LOCK_FILE, str(self.venv)):

@@ -47,8 +47,13 @@ def hint_for(log: str) -> str:
     return next((hint for pattern, hint in HINTS if re.search(pattern, log)), '')
 
 
-def check_python(version: tuple[int, ...], system: str) -> None:
+def check_python(version: tuple[int, ...], system: str, stack: str) -> None:
     """Refuse a Python or a system that the stack does not support."""
+    if stack == 'openmmlab' and version > (3, 12):
+        raise InstallError(
+            f'this is Python {version[0]}.{version[1]}, with which mmcv 2.1 does not build: name '
+            'an older one with `make env PYTHON=python3.12`'
+        )
     if version < (3, 10):
         raise InstallError(
             f'this is Python {version[0]}.{version[1]}, and 3.10 or later is needed: name one with '

@@ -27,12 +27,13 @@ def set_data_root(cfg: Config, data_root: str) -> None:
         old_roots.add(dataset.get('data_root', ''))
         dataset.data_root = new_root
     # the longest first: one root may be the beginning of another
-    for old_root in sorted(filter(None, old_roots), key=len, reverse=True):
-        for evaluator in find_evaluators(cfg):
-            if evaluator.get('ann_file', '').startswith(old_root):
-                evaluator.ann_file = osp.join(
-                    new_root, evaluator.ann_file[len(old_root) :].lstrip('/')
-                )
+    roots = sorted((osp.join(root, '') for root in old_roots if root), key=len, reverse=True)
+    evaluators = {id(evaluator): evaluator for evaluator in find_evaluators(cfg)}
+    for evaluator in evaluators.values():
+        ann_file = evaluator.get('ann_file') or ''
+        old_root = next((root for root in roots if ann_file.startswith(root)), None)
+        if old_root:
+            evaluator.ann_file = osp.join(new_root, ann_file[len(old_root) :])
 
 
 def check_data(cfg: Config, splits: Sequence[str] = SPLITS) -> None:

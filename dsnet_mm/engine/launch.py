@@ -47,8 +47,11 @@ def load_config(
         raise UserError(f'{path} is no file; give the path of a config (.py)')
     try:
         cfg = Config.fromfile(path)
-    except (SyntaxError, OSError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f'{path} cannot be read as a config: {error}') from error
+    except UserError:
+        raise
+    except Exception as error:  # a config is a program, which can fail in any way
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{path} cannot be read as a config: {reason}') from error
     cfg.launcher = launcher
     if data_root:
         set_data_root(cfg, data_root)
@@ -89,6 +92,8 @@ def train(
                 'set auto_scale_lr=dict(base_batch_size=...) in it'
             )
         cfg.auto_scale_lr.enable = True
+        # mmengine leaves the accumulation of gradients out of the batch size
+        cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
     if resume:
         cfg.resume = True
         cfg.load_from = None if resume == 'auto' else resume

@@ -52,7 +52,7 @@ def from_plain(value: Any) -> Any:
     if isinstance(value, dict) and MARK in value:
         history = value[MARK]
         return HistoryBuffer(
-            history['log'].numpy(), history['count'].numpy(), history['max_length']
+            history['log'].cpu().numpy(), history['count'].cpu().numpy(), history['max_length']
         )
     return _map(from_plain, value)
 

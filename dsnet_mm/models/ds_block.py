@@ -208,8 +208,11 @@ class DSBlock(BaseModule):
         self.grid_stride = grid_stride
         self.with_cp = with_cp
 
-        self.pos_embed = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
+        # Before the convolutions: mmengine's fuse_conv_bn folds a BatchNorm into the convolution
+        # that is registered before it.
         self.norm1 = build_norm_layer(norm_cfg, embed_dims)[1]
+        self.norm2 = build_norm_layer(norm_cfg, embed_dims)[1] if mlp_ratio else None
+        self.pos_embed = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
         self.in_proj = nn.Conv2d(embed_dims, embed_dims, 1)
         self.local_prop = LocalPropagation(local_dims, norm_cfg) if local_dims else None
         self.global_prop = (
@@ -229,7 +232,6 @@ class DSBlock(BaseModule):
         )
         self.out_proj = nn.Conv2d(embed_dims, embed_dims, 1)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
-        self.norm2 = build_norm_layer(norm_cfg, embed_dims)[1] if mlp_ratio else None
         self.ffn = ConvFFN(embed_dims, int(embed_dims * mlp_ratio), act_cfg) if mlp_ratio else None
 
     def init_weights(self) -> None:
@@ -249,15 +251,14 @@ class DSBlock(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
         if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(
-                self._forward,
-                x,
-                use_reentrant=False,
-                context_fn=lambda: (nullcontext(), frozen_running_stats(self)),
-            )
+            options = dict(use_reentrant=False)
+            if any(isinstance(m, _BatchNorm) and m.training for m in self.modules()):
+                options['context_fn'] = lambda: (nullcontext(), frozen_running_stats(self))
+            return checkpoint(self._forward, x, **options)
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
         x = x + self.pos_embed(x)
         x = x + self.drop_path(self.dual_stream(x))
         if self.ffn is not None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from dsnet_mm.errors import ConfigError
 
-from .ds_block import DSBlock
+from .ds_block import DSBlock, stream_widths
 
 
 class DSFPNConv(BaseModule):
@@ -95,6 +95,14 @@ class DSFPN(FPN):
                 f'in_strides of DSFPN has {len(in_strides)} entries for '
                 f'{self.num_ins} in_channels; give one stride for each'
             )
+        groups = block_norm_cfg.get('num_groups', 1)
+        local_dims, _ = stream_widths(out_channels, num_heads, global_ratio)
+        for width in (out_channels, local_dims):
+            if width % groups:
+                raise ConfigError(
+                    f'num_groups={groups} of block_norm_cfg does not divide the {width} channels '
+                    'of the blocks of DSFPN; change it or out_channels'
+                )
         used_strides = in_strides[self.start_level : self.backbone_end_level]
         for level, stride in enumerate(used_strides):
             block = DSBlock(
@@ -135,4 +143,5 @@ class DSFPN(FPN):
                 f'DSFPN was made for in_channels={self.in_channels} but the backbone '
                 f'gives {channels}; set in_channels of the neck to the latter'
             )
-        return super().forward(inputs)
+        # mmcv's RoIAlign reads any map as if it were contiguous
+        return tuple(out.contiguous() for out in super().forward(inputs))

@@ -222,7 +222,8 @@ class DSNet(StrictBackbone):
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices:
-                outs.append(x)
+                # mmcv's RoIAlign reads any map as if it were contiguous
+                outs.append(x.contiguous())
         return tuple(outs)
 
     def _freeze_stages(self) -> None:
