@@ -104,9 +104,15 @@ def _prefix(dataset: ConfigDict) -> str | ConfigDict:
     return dataset.get('data_prefix') or split or ''
 
 
+def _classes(dataset: ConfigDict) -> Sequence[str]:
+    """The names that the config gives; none if they are in a file."""
+    classes = (dataset.get('metainfo') or {}).get('classes') or ()
+    return () if isinstance(classes, str) else classes
+
+
 def _source(dataset: ConfigDict) -> str | None:
     """Where the files of a data set come from, if it is one that this project knows."""
-    if tuple(dataset.get('metainfo', {}).get('classes', ())) == METAINFO['classes']:
+    if tuple(_classes(dataset)) == METAINFO['classes']:
         task = '' if _type(dataset) == 'CocoDataset' else '--task classification '
         return f'python tools/make_shapes.py {task}--root DIR draws it'
     return SOURCES.get(_type(dataset))
@@ -121,8 +127,7 @@ def _check_class_folders(dataset: ConfigDict) -> None:
         return
     if kind == 'ImageNet' and osp.exists(osp.join(root, 'meta', f'{dataset.get("split")}.txt')):
         return  # this lists the images and their classes
-    classes = dataset.get('metainfo', {}).get('classes') or ()
-    wanted = len(classes) or (1000 if kind == 'ImageNet' else 0)
+    wanted = len(_classes(dataset)) or (1000 if kind == 'ImageNet' else 0)
     folder = osp.join(root, prefix)
     found = sum(entry.is_dir() for entry in os.scandir(folder))
     if wanted and found != wanted:
