@@ -234,7 +234,7 @@ def test_arch_by_name_and_by_depths(tmp_path, monkeypatch, arch):
 
 
 def test_another_arch_than_asked_for(tmp_path):
-    with pytest.raises(UserError, match=r'missing: blocks1\.1\.pos_embed\.weight, .* more'):
+    with pytest.raises(UserError, match=r'missing: blocks1\.1\.norm1\.weight, .* more'):
         convert(write(tmp_path, torch_bytes(published())), tmp_path / 'out.pth', 'tiny')
 
 
