@@ -1,16 +1,7 @@
 _base_ = [
-    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
+    '_base_/mask_rcnn_dsnet_t.py',
     'mmdet::_base_/datasets/coco_instance.py',
-    '_base_/adamw_1x.py',
+    '_base_/adamw.py',
+    '_base_/schedule_1x.py',
     '_base_/runtime.py',
 ]
-
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='DSNet',
-        arch='tiny',
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/dsnet_t_in1k.pth'),
-    ),
-    neck=dict(in_channels=[64, 128, 320, 512]),
-)

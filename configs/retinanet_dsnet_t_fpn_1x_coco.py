@@ -1,18 +1,9 @@
 _base_ = [
-    'mmdet::_base_/models/retinanet_r50_fpn.py',
+    '_base_/retinanet_dsnet_t.py',
     'mmdet::_base_/datasets/coco_detection.py',
-    '_base_/adamw_1x.py',
+    '_base_/adamw.py',
+    '_base_/schedule_1x.py',
     '_base_/runtime.py',
 ]
-
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='DSNet',
-        arch='tiny',
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/dsnet_t_in1k.pth'),
-    ),
-    neck=dict(in_channels=[64, 128, 320, 512]),
-)
 
 optim_wrapper = dict(optimizer=dict(weight_decay=1e-4))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,6 +52,15 @@ def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('data') / 'shapes'
     ShapesDetection(train=8, val=4, size=96).write(root)
     return root
+
+
+def documented(document: str, part: str) -> list[str]:
+    """Return the words of the one command in ``document`` that has ``part`` in it."""
+    text = (ROOT / document).read_text(encoding='utf-8')
+    lines = [line for block in re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
+             for line in block.splitlines() if part in line]  # fmt: skip
+    assert len(lines) == 1, lines
+    return shlex.split(lines[0])
 
 
 def tool(name: str, *args: object) -> subprocess.CompletedProcess:

@@ -16,6 +16,12 @@ DETECTORS = [
 ]
 
 
+COCO = [path for path in DETECTORS if path.stem.endswith('_coco')]
+# The others differ from one that is tested quickly by a size or a schedule.
+SLOW = pytest.mark.slow
+QUICK = ('_t_', '_s_fpn_1x', '_r50_fpn_1x', 'shapes')
+
+
 def build(path, **backbone):
     register_all_modules()
     cfg = Config.fromfile(path)
@@ -38,7 +44,14 @@ def test_there_are_configs():
     assert len(DETECTORS) > 8
 
 
-@pytest.mark.parametrize('path', DETECTORS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path',
+    [
+        path if any(part in path.stem for part in QUICK) else pytest.param(path, marks=SLOW)
+        for path in DETECTORS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_builds_computes_a_loss_and_predicts(path):
     cfg, model = build(path, init_cfg=None)
     loss = loss_of(cfg, model.train())
@@ -67,20 +80,63 @@ def test_frozen_stages_leave_no_parameter_without_gradient(name, frozen_stages):
 
 
 @pytest.mark.parametrize('path', DETECTORS, ids=lambda path: path.stem)
-def test_recipe(path):
+def test_every_config_works_with_mmdets_own_tools(path):
     cfg = Config.fromfile(path)
     assert cfg.custom_imports.imports == ['dsnet_mm']
     assert dict(type='SafeCheckpointHook') in cfg.custom_hooks
-    assert cfg.optim_wrapper.optimizer.type == 'AdamW'
-    if 'coco' not in path.stem:
-        return
-    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[1].milestones) == (12, [8, 11])
-    assert cfg.optim_wrapper.optimizer.lr == 1e-4
-    weight_decay = {'retinanet': 1e-4, 'mask': 0.05}[path.stem.split('_')[0]]
-    assert cfg.optim_wrapper.optimizer.weight_decay == weight_decay
+
+
+@pytest.mark.parametrize('path', COCO, ids=lambda path: path.stem)
+def test_recipe(path):
+    cfg = Config.fromfile(path)
+    optimizer = cfg.optim_wrapper.optimizer
+    masks, model = path.stem.startswith('mask_rcnn'), path.stem.split('_fpn')[0].split('_dsfpn')[0]
+    if model.endswith('r50'):
+        expected = dict(type='SGD', lr=0.02 if masks else 0.01, weight_decay=1e-4)
+    elif model.endswith('swin_t') or masks:
+        expected = dict(type='AdamW', lr=1e-4, weight_decay=0.05)
+    else:
+        expected = dict(type='AdamW', lr=1e-4, weight_decay=1e-4)
+    assert {key: optimizer[key] for key in expected} == expected
+    epochs, steps = (36, [27, 33]) if '_3x_' in path.stem else (12, [8, 11])
+    warmup, decay = cfg.param_scheduler
+    assert (warmup.end, warmup.by_epoch) == (500, False)
+    assert (cfg.train_cfg.max_epochs, decay.end, decay.milestones) == (epochs, epochs, steps)
     assert cfg.auto_scale_lr.base_batch_size == 16
-    assert cfg.train_dataloader.dataset.data_root == 'data/coco/'
     assert cfg.train_dataloader.batch_size * 8 == 16
+    data = cfg.train_dataloader.dataset
+    assert data.data_root == 'data/coco/'
+    sizes = [step for step in data.pipeline if 'Resize' in step.type]
+    if '_ms_' in path.stem:
+        assert [step.scales for step in sizes] == [[(1333, s) for s in range(480, 801, 32)]]
+    else:
+        assert [step.scale for step in sizes] == [(1333, 800)]
+    assert [step.prob for step in data.pipeline if step.type == 'RandomFlip'] == [0.5]
+
+
+def test_the_comparison_is_complete():
+    models = [f'dsnet_{size}_{neck}' for size in 'tsb' for neck in ('fpn', 'dsfpn', 'noalign_fpn')]
+    models += ['r50_fpn', 'r50_dsfpn', 'swin_t_fpn']
+    wanted = {f'{d}_{m}_1x_coco' for d in ('retinanet', 'mask_rcnn') for m in models}
+    wanted |= {f'mask_rcnn_{m}_fpn_3x_ms_coco' for m in ('dsnet_s', 'r50', 'swin_t')}
+    assert {path.stem for path in COCO} == wanted
+
+
+@pytest.mark.parametrize('path', COCO, ids=lambda path: path.stem)
+def test_the_name_of_a_config_is_its_model(path):
+    cfg = Config.fromfile(path)
+    backbone = cfg.model.backbone
+    detector = 'retinanet' if cfg.model.type == 'RetinaNet' else 'mask_rcnn'
+    neck = cfg.model.neck.type.lower()
+    schedule = '3x_ms' if cfg.train_cfg.max_epochs == 36 else '1x'
+    if backbone.type == 'DSNet':
+        size = backbone.arch[0] + ('' if backbone.get('align', True) else '_noalign')
+        name = f'dsnet_{size}'
+        assert backbone.init_cfg.checkpoint == f'checkpoints/{name}_in1k.pth'
+    else:
+        name = {'ResNet': 'r50', 'SwinTransformer': 'swin_t'}[backbone.type]
+        assert '50' in backbone.init_cfg.checkpoint or 'tiny' in backbone.init_cfg.checkpoint
+    assert path.stem == f'{detector}_{name}_{neck}_{schedule}_coco'
 
 
 def test_no_decay_on_norms_and_biases():

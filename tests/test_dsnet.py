@@ -104,6 +104,16 @@ def test_norm_eval(norm_eval):
     assert model.stages[0].blocks[0].training
 
 
+@pytest.mark.parametrize('norm_eval', [True, False])
+def test_norms_that_stay_initial_are_told(norm_eval, monkeypatch):
+    said = []
+    monkeypatch.setattr('dsnet_mm.models.dsnet.print_log', lambda text, **_: said.append(text))
+    make(norm_eval=norm_eval)
+    assert ['set norm_eval=False to train from scratch' in text for text in said] == [
+        True
+    ] * norm_eval
+
+
 def test_checkpointing_changes_nothing():
     plain = make(drop_path_rate=0.5, attn_drop_rate=0.3)
     saving = make(drop_path_rate=0.5, attn_drop_rate=0.3, with_cp=True)

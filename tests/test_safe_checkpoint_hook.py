@@ -1,10 +1,11 @@
 """The hook that makes checkpoints safe to load, and restores what it changed."""
 
-from collections import OrderedDict
+from collections import OrderedDict, namedtuple
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 
 from dsnet_mm.engine import SafeCheckpointHook
@@ -45,6 +46,15 @@ def test_round_trip(checkpoint, tmp_path):
     assert loaded['meta'] == meta
     history.update(1.0, 1)
     assert history.current() == 1.0
+
+
+def test_subclasses_of_containers_become_plain(checkpoint, tmp_path):
+    Place = namedtuple('Place', 'row column')
+    checkpoint['meta'] = ConfigDict(dataset_meta=dict(place=Place(1, 2)))
+    SafeCheckpointHook().before_save_checkpoint(None, checkpoint)
+    torch.save(checkpoint, tmp_path / 'safe.pth')
+    loaded = torch.load(tmp_path / 'safe.pth', weights_only=True)
+    assert loaded['meta'] == dict(dataset_meta=dict(place=(1, 2)))
 
 
 def test_the_running_history_is_left_alone(checkpoint):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import shutil
 import subprocess
@@ -11,6 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, tool
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dsnet_mm.engine.launch import build_runner, load_config
+from dsnet_mm.errors import UserError
+from dsnet_mm.models import DSNet
 
 CONFIG = 'configs/retinanet_dsnet_t_fpn_1x_coco.py'
 DEMO = 'configs/demo/retinanet_dsnet_t_shapes.py'
@@ -63,6 +69,19 @@ def test_resume_goes_on(trained, shapes_root, tmp_path, how):
     assert 'Epoch(train) [2][2/2]' in log
     assert 'is not HistoryBuffer' not in log
     assert (work_dir / 'epoch_2.pth').exists()
+
+
+def test_sync_norms_work_in_one_process_on_a_cpu(shapes_root, tmp_path, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    cfg = load_config(str(ROOT / DEMO), str(tmp_path), data_root=str(shapes_root))
+    cfg.model.neck.update(type='DSFPN', block_norm_cfg=dict(type='SyncBN'))
+    runner = build_runner(cfg)
+    norms = [module for module in runner.model.neck.modules() if isinstance(module, _BatchNorm)]
+    assert len(norms) > 5
+    assert not any(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
+    runner.model.train()
+    for out in runner.model.neck(runner.model.backbone(torch.rand(1, 3, 64, 64))):
+        assert out.isfinite().all()
 
 
 @pytest.mark.slow
@@ -159,6 +178,22 @@ def test_missing_pretrained_weights(refused, shapes_root):
     assert 'get_weights.py' in message
 
 
+@pytest.mark.parametrize(
+    ('file', 'words'),
+    [
+        ('dsnet_s_in1k.pth', 'get them by `python tools/get_weights.py small`'),
+        ('dsnet_s_noalign_in1k.pth', 'tools/train.py configs/pretrain/dsnet_s_noalign_in1k.py`'),
+        ('other.pth', 'get them by `python tools/get_weights.py tiny|small|base`'),
+    ],
+)
+def test_how_missing_weights_come_about(file, words):
+    with pytest.raises(UserError) as error:
+        DSNet(init_cfg=dict(type='Pretrained', checkpoint=f'nowhere/{file}')).init_weights()
+    assert words in str(error.value)
+    config = re.search(r'configs/\S+\.py', str(error.value))
+    assert config is None or (ROOT / config[0]).exists()
+
+
 def test_config_that_is_none(refused, tmp_path):
     assert 'is no file' in refused('train.py', 'configs/none.py')
     broken = tmp_path / 'broken.py'
@@ -174,12 +209,13 @@ def test_config_that_is_none(refused, tmp_path):
         ('model.backbone.arch=huge', "arch 'huge' is unknown"),
         ('model.backbone.out_indices=[0,4]', 'out_indices=(0, 4)'),
         ('model.neck.in_channels=[256,512,1024,2048]', 'set in_channels of the neck'),
+        ('model.neck.type=DSFPN model.neck.in_strides=[8,16,32,64]', 'set in_strides of the neck'),
         ('model.backbone.type=NoNet', 'NoNet'),
     ],
 )
 def test_config_that_does_not_fit(refused, shapes_root, tmp_path, option, words):
     message = refused('train.py', CONFIG, '--data-root', shapes_root, '--work-dir', tmp_path,
-                      '--cfg-options', 'model.backbone.init_cfg=None', option)  # fmt: skip
+                      '--cfg-options', 'model.backbone.init_cfg=None', *option.split())  # fmt: skip
     assert words in message
 
 

@@ -80,8 +80,8 @@ def build_candidate(name: str) -> nn.Module:
 
 
 def detector_configs() -> list[Path]:
-    """Return this project's configs for COCO, those whose cost the documentation shows."""
-    return sorted(configs_dir().glob('*_coco.py'))
+    """Return the 1x configs for COCO, whose cost the documentation shows."""
+    return sorted(configs_dir().glob('*_1x_coco.py'))
 
 
 def _initialize(model: nn.Module) -> None:

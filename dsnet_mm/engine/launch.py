@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import DumpResults
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -22,6 +22,7 @@ from dsnet_mm.errors import UserError
 from dsnet_mm.weights.published import how_to_get
 
 from .checkpoint import check_fit, read_checkpoint
+from .distributed import start_processes
 
 
 def load_config(
@@ -67,7 +68,7 @@ def load_config(
 
 def train(
     cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume: str | None = None
-) -> None:
+) -> dict[str, float]:
     """Train, and evaluate as the config says.
 
     Args:
@@ -75,6 +76,9 @@ def train(
         amp: Whether to train in mixed precision.
         auto_scale_lr: Whether to scale the learning rate by the batch size.
         resume: 'auto' for the latest checkpoint in the work dir, or the path of one.
+
+    Returns:
+        The metrics of the last evaluation by name.
 
     Raises:
         UserError: If data or weights are missing or do not fit.
@@ -105,6 +109,8 @@ def train(
         check_fit(_bare_model(runner), weights['state_dict'], cfg.load_from)
     warn_of_batch_size(cfg, runner.world_size)
     runner.train()
+    scalars = runner.message_hub.log_scalars
+    return {name[4:]: scalars[name].current() for name in scalars if name.startswith('val/')}
 
 
 def evaluate(
@@ -163,9 +169,10 @@ def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config and look over its model.
 
     Raises:
-        UserError: If a type is unknown, or backbone and neck do not fit.
+        UserError: If a type is unknown, backbone and neck do not fit, or the launcher was not used.
     """
     setup_cache_size_limit_of_dynamo()
+    start_processes(cfg)
     try:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except KeyError as error:
@@ -176,17 +183,15 @@ def build_runner(cfg: Config) -> Runner:
             f"{cfg.filename} asks for type='{missing[1]}', which is not registered as a "
             f'{missing[2]}; correct the name or add its module to custom_imports'
         ) from error
-    if not runner.distributed:
-        # SyncBN works in a process group only
-        runner.model = revert_sync_batchnorm(runner.model)
     model = _bare_model(runner)
-    given = getattr(getattr(model, 'backbone', None), 'out_channels', None)
-    wanted = getattr(getattr(model, 'neck', None), 'in_channels', None)
-    if isinstance(given, tuple) and isinstance(wanted, list) and list(given) != wanted:
-        raise UserError(
-            f'the neck of {cfg.filename} has in_channels={wanted} but its backbone gives '
-            f'{list(given)}; set in_channels of the neck to the latter'
-        )
+    for given, wanted in (('out_channels', 'in_channels'), ('out_strides', 'in_strides')):
+        has = getattr(getattr(model, 'backbone', None), given, None)
+        wants = getattr(getattr(model, 'neck', None), wanted, None)
+        if isinstance(has, tuple) and isinstance(wants, list) and list(has) != wants:
+            raise UserError(
+                f'the neck of {cfg.filename} has {wanted}={wants} but its backbone gives '
+                f'{list(has)}; set {wanted} of the neck to the latter'
+            )
     return runner
 
 
@@ -200,7 +205,7 @@ def check_initial_weights(cfg: Config) -> None:
     path = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
     if path and '://' not in path and not osp.isfile(path):
         raise UserError(
-            f'the pretrained weights {path} are missing; get them by `{how_to_get(path)}`, or '
+            f'the pretrained weights {path} are missing; {how_to_get(path)}, or '
             'train from scratch with --cfg-options model.backbone.init_cfg=None '
             'model.backbone.norm_eval=False'
         )

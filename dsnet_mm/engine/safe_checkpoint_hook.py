@@ -58,8 +58,10 @@ def from_plain(value: Any) -> Any:
 
 
 def _map(function, value: Any) -> Any:
+    # subclasses, such as ConfigDict and named tuples, are not among what PyTorch admits
     if isinstance(value, dict):
-        return type(value)((key, function(item)) for key, item in value.items())
+        return {key: function(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(function(item) for item in value)
+        plain = list if isinstance(value, list) else tuple
+        return plain(function(item) for item in value)
     return value

@@ -95,6 +95,7 @@ class DSFPN(FPN):
                 f'in_strides of DSFPN has {len(in_strides)} entries for '
                 f'{self.num_ins} in_channels; give one stride for each'
             )
+        self.in_strides = list(in_strides)
         groups = block_norm_cfg.get('num_groups', 1)
         local_dims, _ = stream_widths(out_channels, num_heads, global_ratio)
         for width in (out_channels, local_dims):

@@ -7,12 +7,14 @@ implementations with trained weights, SteveTsui/DS-Net and PaddleClas.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptMultiConfig
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
@@ -147,6 +149,7 @@ class DSNet(StrictBackbone):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.out_channels = tuple(arch['embed_dims'][i] for i in self.out_indices)
+        self.out_strides = tuple(4 * 2**i for i in self.out_indices)
 
         depths = list(arch['depths'])
         # on the CPU also where the model is built on the meta device, for its shapes alone
@@ -225,6 +228,17 @@ class DSNet(StrictBackbone):
                 # mmcv's RoIAlign reads any map as if it were contiguous
                 outs.append(x.contiguous())
         return tuple(outs)
+
+    def init_weights(self) -> None:
+        """Initialise as ``init_cfg`` says, see :class:`StrictBackbone`."""
+        if self.norm_eval and self.init_cfg is None and not self.is_init:
+            print_log(
+                'The BatchNorm of DSNet stays at its initial statistics, for norm_eval is True and '
+                'init_cfg names no weights; set norm_eval=False to train from scratch.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        super().init_weights()
 
     def _freeze_stages(self) -> None:
         frozen = list(self.stages[: max(self.frozen_stages, 0)])

@@ -47,8 +47,8 @@ class StrictBackbone(BaseModule):
             if self._pretrained is None:
                 raise
             raise UserError(
-                f'the pretrained weights {self._pretrained} of the backbone do not exist; get them '
-                f'by `{how_to_get(self._pretrained)}`, or set init_cfg of the backbone to '
+                f'the pretrained weights {self._pretrained} of the backbone do not exist; '
+                f'{how_to_get(self._pretrained)}, or set init_cfg of the backbone to '
                 'None to start without'
             ) from error
         except (AssertionError, EOFError, RuntimeError, pickle.UnpicklingError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,12 @@ PUBLISHED = {
 
 
 def how_to_get(checkpoint: str) -> str:
-    """Say which command makes a checkpoint, judged by its file name."""
+    """Say how a checkpoint comes about, judged by its file name."""
+    name = Path(checkpoint).name
+    if re.fullmatch(r'dsnet_[tsb]_noalign_in1k\.pth', name):
+        return (
+            'published nowhere, so train them by `python tools/train.py '
+            f'configs/pretrain/{Path(name).stem}.py` and copy the last checkpoint there'
+        )
     names = {model.checkpoint.name: arch for arch, model in PUBLISHED.items()}
-    arch = names.get(Path(checkpoint).name, 'tiny|small|base')
-    return f'python tools/get_weights.py {arch}'
+    return f'get them by `python tools/get_weights.py {names.get(name, "tiny|small|base")}`'

@@ -1,0 +1,11 @@
+_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='DSNet',
+        arch='tiny',
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/dsnet_t_in1k.pth'),
+    ),
+    neck=dict(in_channels=[64, 128, 320, 512]),
+)

@@ -1,0 +1,7 @@
+_base_ = [
+    '_base_/mask_rcnn_swin_t.py',
+    '_base_/coco_instance_ms.py',
+    '_base_/adamw.py',
+    '_base_/schedule_3x.py',
+    '_base_/runtime.py',
+]

@@ -1,0 +1,5 @@
+_base_ = './retinanet_dsnet_t_fpn_1x_coco.py'
+
+model = dict(
+    backbone=dict(align=False, init_cfg=dict(checkpoint='checkpoints/dsnet_t_noalign_in1k.pth'))
+)

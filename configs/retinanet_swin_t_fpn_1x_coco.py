@@ -1,0 +1,7 @@
+_base_ = [
+    '_base_/retinanet_swin_t.py',
+    'mmdet::_base_/datasets/coco_detection.py',
+    '_base_/adamw.py',
+    '_base_/schedule_1x.py',
+    '_base_/runtime.py',
+]

@@ -1,0 +1,49 @@
+"""Processes of a distributed run, on CPUs too."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+
+from dsnet_mm.errors import UserError
+
+
+def start_processes(cfg: Config) -> None:
+    """Look whether the launcher of ``cfg`` was used, and join its processes where no GPU is.
+
+    mmengine asks every launcher for an accelerator. On a CPU the processes of torchrun are joined
+    here, by gloo, and ``cfg`` is told to leave the choice of a device to PyTorch.
+
+    Raises:
+        UserError: If this process was not started by the launcher.
+    """
+    if cfg.launcher == 'none' or is_distributed():
+        return
+    if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise UserError(
+            '--launcher pytorch is for the processes of torchrun; use tools/dist_train.sh or '
+            'tools/dist_test.sh, or leave it out to run in one process'
+        )
+    if cfg.launcher == 'slurm' and 'SLURM_PROCID' not in os.environ:
+        raise UserError(
+            '--launcher slurm is for the processes of srun; use tools/slurm_train.sh, or leave it '
+            'out to run in one process'
+        )
+    if get_device() != 'cpu':
+        return
+    if cfg.launcher != 'pytorch':
+        raise UserError(
+            f'--launcher {cfg.launcher} needs GPUs, and none is found here; use tools/dist_train.sh'
+        )
+    torch.distributed.init_process_group('gloo')
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {})}

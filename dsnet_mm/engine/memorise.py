@@ -1,0 +1,171 @@
+"""Can a detector learn at all? It is trained from scratch on a few images and asked about them.
+
+A network that is wired wrongly does not know by heart what it saw over a hundred times.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from dsnet_mm.errors import UserError
+from dsnet_mm.models import DSBlock
+
+STREAMS = ('local', 'global')
+EPOCHS = 4  # each ends with an evaluation
+SCALE = (512, 320)  # longer and shorter side of the images in pixels
+BATCH = 4
+
+
+@HOOKS.register_module()
+class CutStreamHook(Hook):
+    """Let no gradient through one stream of every DS-Block, as a fault in the wiring would.
+
+    Args:
+        stream: 'local' or 'global'.
+    """
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+
+    def before_train(self, runner: Runner) -> None:
+        """Detach what the propagation of the stream gives."""
+        for block in runner.model.modules():
+            if isinstance(block, DSBlock):
+                propagation = getattr(block, f'{self.stream}_prop')
+                if propagation is not None:
+                    propagation.register_forward_hook(lambda module, args, out: out.detach())
+
+
+def pick_images(ann_file: str | Path, count: int) -> dict[str, Any]:
+    """Choose the images whose smallest object takes most of the image.
+
+    Args:
+        ann_file: Annotations in COCO format.
+        count: Number of images.
+
+    Returns:
+        The annotations of these images, in COCO format.
+
+    Raises:
+        UserError: If the file cannot be read or has fewer images with objects.
+    """
+    try:
+        data = json.loads(Path(ann_file).read_bytes())
+        areas = {image['id']: image['width'] * image['height'] for image in data['images']}
+        smallest: dict[int, float] = {}
+        for item in data['annotations']:
+            number = item['image_id']
+            share = 0.0 if item.get('iscrowd') else item['area'] / areas[number]
+            smallest[number] = min(share, smallest.get(number, 1.0))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{ann_file} cannot be read as COCO annotations: {error!r}') from error
+    chosen = sorted(smallest, key=lambda number: (-smallest[number], number))[:count]
+    if len(chosen) < count:
+        raise UserError(f'{ann_file} has {len(chosen)} images with objects, fewer than {count}')
+    return {
+        **data,
+        'images': [image for image in data['images'] if image['id'] in chosen],
+        'annotations': [item for item in data['annotations'] if item['image_id'] in chosen],
+    }
+
+
+def set_up_memorising(
+    cfg: Config, ann_file: str | Path, images: int, passes: int, cut: str | None = None
+) -> None:
+    """Have a detector's config train from scratch on a few images and evaluate on them, in place.
+
+    Args:
+        cfg: The config; its training set says where the images lie.
+        ann_file: Annotations of the images, see :func:`pick_images`.
+        images: Their number.
+        passes: How often an image is shown in all, at most, counting every image.
+        cut: 'local' or 'global' to cut the gradient of that stream.
+
+    Raises:
+        UserError: If ``passes`` is too small.
+    """
+    times = passes // (EPOCHS * images)
+    if times < 1:
+        raise UserError(
+            f'{passes} passes over {images} images are too few for {EPOCHS} evaluations; give at '
+            f'least {EPOCHS * images}'
+        )
+    with_mask = 'mask_head' in cfg.model.get('roi_head', {})
+    backbone = cfg.model.backbone
+    backbone.init_cfg = None
+    if 'norm_eval' in backbone or backbone.type == 'DSNet':
+        backbone.norm_eval = False
+    if 'frozen_stages' in backbone:
+        backbone.frozen_stages = -1
+    if backbone.get('norm_cfg'):
+        backbone.norm_cfg.requires_grad = True
+    if backbone.type == 'DSNet':
+        backbone.drop_path_rate = 0.0
+
+    source = cfg.train_dataloader.dataset
+    common = dict(
+        type='CocoDataset',
+        data_root=source.data_root,
+        data_prefix=source.data_prefix,
+        ann_file=str(Path(ann_file).absolute()),
+    )
+    if source.get('metainfo'):
+        common['metainfo'] = source.metainfo
+    load = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=SCALE, keep_ratio=True),
+    ]
+    truth = dict(type='LoadAnnotations', with_bbox=True, with_mask=with_mask)
+    train_pipeline = [load[0], truth, load[1], dict(type='PackDetInputs')]
+    meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+    test_pipeline = [*load, truth, dict(type='PackDetInputs', meta_keys=meta_keys)]
+    workers = dict(num_workers=1, persistent_workers=True)
+    cfg.train_dataloader = dict(
+        **workers,
+        batch_size=BATCH,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        dataset=dict(
+            type='RepeatDataset', times=times, dataset=dict(**common, pipeline=train_pipeline)
+        ),
+    )
+    cfg.val_dataloader = cfg.test_dataloader = dict(
+        **workers,
+        batch_size=1,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(**common, test_mode=True, pipeline=test_pipeline),
+    )
+    cfg.val_evaluator = cfg.test_evaluator = dict(
+        type='CocoMetric',
+        ann_file=common['ann_file'],
+        metric=['bbox', 'segm'] if with_mask else 'bbox',
+    )
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=EPOCHS, val_interval=1)
+    cfg.optim_wrapper = dict(
+        type='OptimWrapper',
+        optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.0),
+        clip_grad=dict(max_norm=10, norm_type=2),
+    )
+    cfg.param_scheduler = [
+        dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=20),
+        dict(
+            type='CosineAnnealingLR',
+            eta_min_ratio=0.02,
+            begin=0,
+            end=EPOCHS,
+            by_epoch=True,
+            convert_to_iter_based=True,
+        ),
+    ]
+    cfg.pop('auto_scale_lr', None)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    cfg.default_hooks.logger.interval = 10
+    cfg.randomness = dict(seed=0)
+    if cut:
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='CutStreamHook', stream=cut)]

@@ -1,0 +1,95 @@
+"""Whether a detector can learn a few images by heart, the tool in small."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, documented, tool
+from mmengine.config import Config
+
+from dsnet_mm.engine.memorise import CutStreamHook, pick_images, set_up_memorising
+from dsnet_mm.errors import UserError
+from dsnet_mm.models import DSNet
+
+CONFIGS = ROOT / 'configs'
+ARCH = dict(embed_dims=(16, 32), depths=(1, 2), num_heads=(1, 2), mlp_ratio=2.0)
+
+
+@pytest.fixture
+def ann_file(tmp_path):
+    """Four images of 100x100 pixels: objects of 4000, of 9000 and 100, of 5000, and a crowd."""
+    objects = [(1, 4000, 0), (2, 9000, 0), (2, 100, 0), (3, 5000, 0), (4, 9999, 1)]
+    path = tmp_path / 'annotations.json'
+    path.write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=i, width=100, height=100) for i in (1, 2, 3, 4)],
+                annotations=[
+                    dict(id=i, image_id=image, area=area, iscrowd=crowd)
+                    for i, (image, area, crowd) in enumerate(objects)
+                ],
+                categories=[],
+            )
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize(('count', 'chosen'), [(1, [3]), (2, [1, 3]), (3, [1, 2, 3])])
+def test_images_of_large_objects_are_picked(ann_file, count, chosen):
+    data = pick_images(ann_file, count)
+    assert [image['id'] for image in data['images']] == chosen
+    assert {item['image_id'] for item in data['annotations']} == set(chosen)
+
+
+def test_too_few_images_are_named(ann_file, tmp_path):
+    with pytest.raises(UserError, match='has 4 images with objects, fewer than 5'):
+        pick_images(ann_file, 5)
+    (tmp_path / 'list.json').write_text('[1]')
+    for name in ('list.json', 'none.json'):
+        with pytest.raises(UserError, match=f'{name} cannot be read as COCO annotations'):
+            pick_images(tmp_path / name, 1)
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*_1x_coco.py')), ids=lambda path: path.stem)
+def test_every_config_starts_from_scratch_on_the_same_images(path):
+    cfg = Config.fromfile(path)
+    set_up_memorising(cfg, 'images.json', images=8, passes=1000)
+    assert cfg.model.backbone.init_cfg is None
+    assert cfg.model.backbone.get('norm_eval', False) is False
+    train = cfg.train_dataloader.dataset
+    assert train.times * 8 * cfg.train_cfg.max_epochs == 992
+    assert (
+        train.dataset.ann_file == cfg.val_evaluator.ann_file == cfg.val_dataloader.dataset.ann_file
+    )
+    masks = path.stem.startswith('mask_rcnn')
+    assert cfg.val_evaluator.metric == (['bbox', 'segm'] if masks else 'bbox')
+    with pytest.raises(UserError, match='give at least 32'):
+        set_up_memorising(cfg, 'images.json', images=8, passes=31)
+
+
+@pytest.mark.parametrize('stream', ['local', 'global'])
+def test_a_cut_stream_gets_no_gradient(stream):
+    model = DSNet(ARCH, norm_eval=False, align=False, out_indices=(0, 1))
+    runner = type('Runner', (), dict(model=model))
+    CutStreamHook(stream).before_train(runner)
+    sum(out.square().sum() for out in model(torch.rand(1, 3, 64, 64))).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is None) == (f'{stream}_prop' in name), name
+
+
+@pytest.mark.slow
+def test_the_tool(shapes_root, tmp_path):
+    _, script, config, option, _ = documented('docs/reproduce.md', 'memorise.py')
+    assert (ROOT / config).exists()
+    done = tool(Path(script).name, 'configs/demo/retinanet_dsnet_t_shapes.py', option, shapes_root,
+                '--work-dir', tmp_path, '--images', 2, '--passes', 8, '--cut', 'local')  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'retinanet_dsnet_t_shapes_cut_local after 8 images in batches of 4' in done.stdout
+    assert len(json.loads((tmp_path / 'images.json').read_text())['images']) == 2
+    ap = re.search(r'bbox AP (\S+) on the images themselves', done.stdout)
+    assert ap is None or -1 <= float(ap[1]) < 0.5
