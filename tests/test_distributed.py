@@ -21,7 +21,13 @@ from dsnet_mm.engine.distributed import start_processes
 from dsnet_mm.errors import UserError
 
 DEMO = ROOT / 'configs' / 'demo' / 'retinanet_dsnet_t_shapes.py'
-ARCH = dict(embed_dims=(32, 32, 64, 64), depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), mlp_ratio=2.0)
+ARCH = dict(
+    _delete_=True,
+    embed_dims=(32, 32, 64, 64),
+    depths=(1, 1, 1, 1),
+    num_heads=(1, 1, 2, 2),
+    mlp_ratio=2.0,
+)
 HOOK = """
 import os
 import torch

@@ -1,0 +1,180 @@
+"""Detections on images and videos of one's own."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from pycocotools.coco import COCO
+
+CLASSES = ('circle', 'square', 'star', 'triangle')
+
+
+def make_detector(folder: Path, base: str, test_cfg: str) -> tuple[Path, Path]:
+    """A detector with random weights that keeps its three best boxes, however low their scores."""
+    config = folder / f'{base}.py'
+    config.write_text(f"""
+_base_ = {str(ROOT / 'configs' / f'{base}.py')!r}
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(96, 96), keep_ratio=True),
+    dict(type='PackDetInputs',
+         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=(16, 32, 48, 64), depths=(1, 1, 1, 1),
+                  num_heads=(1, 2, 3, 4), mlp_ratio=2),
+        init_cfg=None),
+    neck=dict(in_channels=[16, 32, 48, 64]),
+    roi_head=dict(bbox_head=dict(num_classes=4), mask_head=dict(num_classes=4)),
+    test_cfg={test_cfg},
+)
+""")
+    register_all_modules()
+    model = MODELS.build(Config.fromfile(config).model)
+    model.init_weights()
+    checkpoint = folder / f'{base}.pth'
+    meta = dict(dataset_meta=dict(classes=CLASSES))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), checkpoint)
+    return config, checkpoint
+
+
+@pytest.fixture(scope='module')
+def mask_rcnn(tmp_path_factory):
+    return make_detector(
+        tmp_path_factory.mktemp('mask_rcnn'),
+        'mask_rcnn_dsnet_t_fpn_1x_coco',
+        'dict(rcnn=dict(score_thr=0.0, max_per_img=3))',
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / 'my pictures'
+    (folder / 'more').mkdir(parents=True)
+    image = np.full((60, 80, 3), (0, 0, 255), np.uint8)  # red, as OpenCV orders colours
+    cv2.imwrite(str(folder / 'a.png'), image)
+    cv2.imwrite(str(folder / 'more' / 'b.PNG'), image[:, :50])
+    (folder / 'notes.txt').write_text('no picture')
+    return folder
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / 'clip.mp4'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 10, (64, 48))
+    for value in (0, 100, 200):
+        writer.write(np.full((48, 64, 3), value, np.uint8))
+    writer.release()
+    return path
+
+
+def predict(monkeypatch, *arguments: object) -> str | None:
+    """Run the tool in this process; return what it ends with, None for success."""
+    monkeypatch.setattr(sys, 'argv', ['predict.py', *map(str, arguments), '--device', 'cpu'])
+    with pytest.raises(SystemExit) as exit_info:
+        runpy.run_path(str(ROOT / 'tools' / 'predict.py'), run_name='__main__')
+    return exit_info.value.code or None
+
+
+def test_a_folder(mask_rcnn, pictures, tmp_path, monkeypatch, capfd):
+    out = tmp_path / 'out'
+    arguments = [*mask_rcnn, pictures, '--out', out]
+    assert predict(monkeypatch, *arguments, '--score', 0) is None
+    assert '6 objects on 2 images' in capfd.readouterr().out
+    found = COCO(str(out / 'predictions.json'))
+    assert [image['file_name'] for image in found.dataset['images']] == ['a.png', 'more/b.PNG']
+    assert [category['name'] for category in found.dataset['categories']] == list(CLASSES)
+    assert found.loadImgs(2)[0]['width'] == 50
+    for annotation in found.dataset['annotations']:
+        left, top, width, height = annotation['bbox']
+        image = found.loadImgs(annotation['image_id'])[0]
+        assert 0 <= left <= left + width <= image['width'] + 1e-3
+        assert 0 <= top <= top + height <= image['height'] + 1e-3
+        assert found.annToMask(annotation).sum() == annotation['area']
+        assert 0 <= annotation['score'] <= 1
+    for name in ('a.png', 'more/b.PNG'):
+        assert (out / 'pictures' / name).stat().st_size > 0
+
+    message = predict(monkeypatch, *arguments)
+    assert 'out stands already' in message
+    assert predict(monkeypatch, *arguments, '--score', 1, '--force') is None
+    assert '0 objects on 2 images' in capfd.readouterr().out
+    drawn = cv2.imread(str(out / 'pictures' / 'a.png')).reshape(-1, 3)
+    assert np.median(drawn, axis=0).tolist() == [0, 0, 255]
+
+
+def test_a_video(mask_rcnn, video, tmp_path, monkeypatch):
+    out = tmp_path / 'out'
+    assert predict(monkeypatch, *mask_rcnn, video, '--out', out, '--score', 0) is None
+    frames = json.loads((out / 'predictions.json').read_text())['images']
+    assert [frame['file_name'] for frame in frames] == [f'{i:06d}.jpg' for i in range(3)]
+    drawn = cv2.VideoCapture(str(out / 'clip.mp4'))
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert drawn.get(cv2.CAP_PROP_FPS) == 10
+
+
+def other_model(folder: Path) -> Path:
+    path = folder / 'other.pth'
+    torch.save(dict(state_dict=dict(weight=torch.ones(1))), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('fault', 'words'),
+    [
+        ('missing', 'nowhere does not exist; give an image'),
+        ('empty', 'holds no images; they end in'),
+        ('text', 'notes.txt is neither an image'),
+        ('broken image', 'broken.jpg cannot be read as an image'),
+        ('broken video', 'broken.mp4 cannot be read as a video'),
+        ('score', '--score 2.0 must be within 0 and 1'),
+        ('file as folder', 'taken stands already'),
+        ('no checkpoint', 'none.pth is no file'),
+        ('other model', 'other.pth belongs to another model'),
+        ('classifier', 'dsnet_t_in1k.py is not of a detector'),
+    ],
+)
+def test_bad_input_gets_a_sentence(fault, words, mask_rcnn, pictures, tmp_path, monkeypatch):
+    config, checkpoint = mask_rcnn
+    source, out, more = pictures, tmp_path / 'out', []
+    if fault == 'missing':
+        source = tmp_path / 'nowhere'
+    elif fault == 'empty':
+        source = tmp_path / 'empty'
+        source.mkdir()
+    elif fault == 'text':
+        source = pictures / 'notes.txt'
+    elif fault.startswith('broken'):
+        source = tmp_path / ('broken.jpg' if 'image' in fault else 'broken.mp4')
+        source.write_bytes(b'no picture')
+    elif fault == 'score':
+        more = ['--score', 2]
+    elif fault == 'file as folder':
+        out = tmp_path / 'taken'
+        out.write_text('kept')
+    elif fault == 'no checkpoint':
+        checkpoint = tmp_path / 'none.pth'
+    elif fault == 'other model':
+        checkpoint = other_model(tmp_path)
+    elif fault == 'classifier':
+        config = ROOT / 'configs' / 'pretrain' / 'dsnet_t_in1k.py'
+    message = predict(monkeypatch, config, checkpoint, source, '--out', out, *more)
+    assert isinstance(message, str)
+    assert message.startswith('error: ')
+    assert words in message
+    assert not (out / 'predictions.json').exists()
+    if fault == 'file as folder':
+        assert out.read_text() == 'kept'
