@@ -55,7 +55,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-max_epochs = 6
+max_epochs = 5
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
@@ -69,12 +69,12 @@ param_scheduler = [
     ),
 ]
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, weight_decay=0.05), clip_grad=dict(max_norm=10, norm_type=2)
+    optimizer=dict(lr=1e-3, weight_decay=0.05, fused=True), clip_grad=dict(max_norm=10, norm_type=2)
 )
 auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(max_keep_ckpts=1),
+    checkpoint=dict(max_keep_ckpts=2),
     visualization=dict(score_thr=0.5),
 )
 randomness = dict(seed=0)

@@ -1,3 +1,4 @@
+from .faults import StopAtNaNHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 
-__all__ = ['SafeCheckpointHook']
+__all__ = ['SafeCheckpointHook', 'StopAtNaNHook']

@@ -23,6 +23,7 @@ from dsnet_mm.weights.published import how_to_get
 
 from .checkpoint import check_fit, read_checkpoint
 from .distributed import start_processes
+from .faults import explained, latest_checkpoint, only_training_in
 
 
 def load_config(
@@ -75,13 +76,14 @@ def train(
         cfg: A config, see :func:`load_config`.
         amp: Whether to train in mixed precision.
         auto_scale_lr: Whether to scale the learning rate by the batch size.
-        resume: 'auto' for the latest checkpoint in the work dir, or the path of one.
+        resume: 'auto' for the latest whole checkpoint in the work dir, or the path of one.
 
     Returns:
         The metrics of the last evaluation by name.
 
     Raises:
-        UserError: If data or weights are missing or do not fit.
+        UserError: If data or weights are missing or do not fit, another process trains in the
+            work dir, or the training cannot go on for want of space, whole data or finite losses.
     """
     check_data(cfg, ('train', 'val'))
     if amp:
@@ -100,15 +102,17 @@ def train(
         cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
     if resume:
         cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
+        latest = latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
+        cfg.load_from = str(latest) if latest else None
     else:
         check_initial_weights(cfg)
     weights = read_checkpoint(cfg.load_from) if resume and cfg.load_from else None
-    runner = build_runner(cfg)
-    if weights:
-        check_fit(_bare_model(runner), weights['state_dict'], cfg.load_from)
-    warn_of_batch_size(cfg, runner.world_size)
-    runner.train()
+    with only_training_in(cfg.work_dir), explained(cfg):
+        runner = build_runner(cfg)
+        if weights:
+            check_fit(_bare_model(runner), weights['state_dict'], cfg.load_from)
+        warn_of_batch_size(cfg, runner.world_size)
+        runner.train()
     scalars = runner.message_hub.log_scalars
     return {name[4:]: scalars[name].current() for name in scalars if name.startswith('val/')}
 
@@ -142,7 +146,8 @@ def evaluate(
     if out:
         dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
         runner.test_evaluator.metrics.append(dump(out_file_path=out))
-    return runner.test()
+    with explained(cfg):
+        return runner.test()
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:

@@ -1,0 +1,166 @@
+"""What the two streams of a DS-Block see on an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from dsnet_mm.errors import UserError
+from dsnet_mm.models import DSBlock
+from dsnet_mm.models.ds_block import map_to_tokens, split_heads
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Maps of one block, for one image; None where the block has no such stream.
+
+    Attributes:
+        local: (H, W), mean magnitude of the local stream after its propagation.
+        global_attention: (h, w), where the grid cell of the chosen place looks to within the
+            global stream. It adds up to 1, as the two below.
+        local_to_global: (h, w), where the chosen pixel looks to on the global grid.
+        global_to_local: (H, W), where the grid cell looks to in the local stream.
+    """
+
+    local: Tensor | None
+    global_attention: Tensor | None
+    local_to_global: Tensor | None
+    global_to_local: Tensor | None
+
+
+def find_block(backbone: nn.Module, stage: int, block: int) -> DSBlock:
+    """Return a block of a DS-Net by its numbers.
+
+    Args:
+        backbone: The backbone.
+        stage: Its stage, from 1 on.
+        block: The block in the stage, from 1 on, or -1 for the last one.
+
+    Raises:
+        UserError: If there is no such block.
+    """
+    stages = getattr(backbone, 'stages', [])
+    if not 1 <= stage <= len(stages) or not hasattr(stages[stage - 1], 'blocks'):
+        raise UserError(f'stage {stage} does not exist; the backbone has {len(stages)} DS stages')
+    blocks = stages[stage - 1].blocks
+    if block != -1 and not 1 <= block <= len(blocks):
+        raise UserError(f'block {block} does not exist; stage {stage} has {len(blocks)}')
+    return blocks[block - 1 if block > 0 else -1]
+
+
+def look(block: DSBlock, run: Callable[[], object], place: tuple[float, float]) -> Streams:
+    """Run a model and see what one of its blocks sees.
+
+    Args:
+        block: The block, in eval mode.
+        run: Runs the model on one image.
+        place: Row and column of the chosen place, as shares of the maps' height and width, 0 to
+            below 1.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str, index: int) -> Callable:
+        def hook(module: nn.Module, inputs: tuple, output: object = None) -> None:
+            seen[name] = output if index < 0 else inputs[index]
+
+        return hook
+
+    handles = [block.register_forward_pre_hook(keep('input', 0))]
+    if block.local_prop is not None:
+        handles.append(block.local_prop.register_forward_hook(keep('local', -1)))
+    if block.global_prop is not None:
+        handles.append(block.global_prop.register_forward_pre_hook(keep('tokens', 0)))
+    if block.alignment is not None:
+        handles.append(block.alignment.register_forward_pre_hook(keep('aligned', 1)))
+    try:
+        with torch.no_grad():
+            run()
+            return _read(block, seen, place)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _read(block: DSBlock, seen: dict[str, Tensor], place: tuple[float, float]) -> Streams:
+    size = tuple(seen['input'].shape[2:])
+    grid = tuple(max(1, side // block.grid_stride) for side in size)
+    pixel, cell = (_index(place, shape) for shape in (size, grid))
+    local = attention = to_global = to_local = None
+    if 'local' in seen:
+        local = seen['local'][0].abs().mean(0)
+    if 'tokens' in seen:
+        layer = block.global_prop
+        q, k, _ = split_heads(layer.qkv(layer.norm(seen['tokens'])), layer.num_heads)
+        attention = _weights(q[0, :, cell], k[0]).view(grid)
+    if 'aligned' in seen:
+        layer = block.alignment
+        tokens = map_to_tokens(layer.qkv_local(layer.norm_local(seen['local'])))
+        q_l, k_l, _ = split_heads(tokens, layer.num_heads)
+        tokens = layer.qkv_global(layer.norm_global(seen['aligned']))
+        q_g, k_g, _ = split_heads(tokens, layer.num_heads)
+        to_global = _weights(q_l[0, :, pixel], k_g[0]).view(grid)
+        to_local = _weights(q_g[0, :, cell], k_l[0]).view(size)
+    return Streams(local, attention, to_global, to_local)
+
+
+def _index(place: tuple[float, float], size: tuple[int, ...]) -> int:
+    """The number, row by row, of the cell of a map at ``place``."""
+    row, column = (
+        min(int(share * side), side - 1) for share, side in zip(place, size, strict=True)
+    )
+    return row * size[1] + column
+
+
+def _weights(q: Tensor, k: Tensor) -> Tensor:
+    """A query (heads, d) and keys (heads, N, d) -> the mean attention of the heads, (N,)."""
+    scores = (k @ q[..., None]).squeeze(-1) * q.shape[-1] ** -0.5
+    return scores.softmax(-1).mean(0)
+
+
+def draw(
+    image: np.ndarray,
+    streams: Streams,
+    place: tuple[int, int],
+    covered: tuple[float, float],
+    file: str | Path,
+    title: str,
+) -> None:
+    """Draw the maps over the image.
+
+    Args:
+        image: (H, W, 3), red, green, blue, 0 to 255.
+        streams: Its maps.
+        place: Row and column of the chosen place in pixels.
+        covered: Shares of the maps' height and width that the image covers; the rest is padding.
+        file: Picture to write, its ending tells the format.
+        title: A line above.
+    """
+    panels = {
+        'local stream: magnitude': streams.local,
+        'global stream: attention of the cell': streams.global_attention,
+        'alignment: the pixel on the grid': streams.local_to_global,
+        'alignment: the cell on the pixels': streams.global_to_local,
+    }
+    panels = {name: values for name, values in panels.items() if values is not None}
+    height, width = image.shape[:2]
+    count = 1 + len(panels)
+    figure = Figure(figsize=(3.4 * count, 3.4 * height / width + 0.8))
+    axes = figure.subplots(1, count)
+    for axis, (name, values) in zip(axes, {'image': None, **panels}.items(), strict=True):
+        axis.imshow(image if values is None else image.mean(2), cmap='gray')
+        if values is not None:
+            extent = (0, width / covered[1], height / covered[0], 0)
+            axis.imshow(values.cpu(), extent=extent, cmap='inferno', alpha=0.7)
+        axis.set(xlim=(0, width), ylim=(height, 0))
+        axis.plot(place[1], place[0], '+', color='cyan', markersize=12)
+        axis.set_title(name, fontsize=9)
+        axis.axis('off')
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)

@@ -1,0 +1,176 @@
+"""What can befall a long training, and how it ends or goes on."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from dsnet_mm.data.locate import find_paths
+from dsnet_mm.errors import UserError
+
+from .checkpoint import read_checkpoint
+
+LOCK = '.training'  # in a work dir while a training runs there
+
+
+@HOOKS.register_module()
+class StopAtNaNHook(Hook):
+    """Stop a training whose loss is no finite number, before it writes a checkpoint.
+
+    Args:
+        interval: Iterations from one look to the next; a look waits for the GPU.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+        self.loss: torch.Tensor | None = None
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
+    ) -> None:
+        """Look at the loss now and then."""
+        self.loss = (outputs or {}).get('loss')
+        if self.every_n_train_iters(runner, self.interval):
+            self.check(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Look at the last loss and at the weights."""
+        self.check(runner)
+        for name, weight in checkpoint['state_dict'].items():
+            if weight.is_floating_point() and not weight.isfinite().all():
+                self.stop(runner, f'the weight {name}')
+
+    def check(self, runner: Runner) -> None:
+        """Stop if the last loss is not finite."""
+        if self.loss is not None and not torch.isfinite(self.loss).all():
+            self.stop(runner, 'the loss')
+
+    @staticmethod
+    def stop(runner: Runner, what: str) -> None:
+        """Raise the error."""
+        raise UserError(
+            f'{what} is no finite number at iteration {runner.iter + 1} of {runner.work_dir}; the '
+            'checkpoints there are older and whole: lower optim_wrapper.optimizer.lr, set '
+            'optim_wrapper.clip_grad or leave --amp out, and go on with --resume'
+        )
+
+
+def latest_checkpoint(work_dir: str | Path) -> Path | None:
+    """Return the newest checkpoint in ``work_dir`` that is whole.
+
+    A training that is killed while it writes leaves a part of a file, which is passed over.
+    """
+    candidates = [
+        (int(match[1]), path)
+        for path in Path(work_dir).glob('*.pth')
+        if (match := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))
+    ]
+    for _, path in sorted(candidates, reverse=True):
+        try:
+            read_checkpoint(str(path))
+        except UserError as error:
+            print_log(f'Passing over a checkpoint: {error}', logger='current')
+        else:
+            return path
+    return None
+
+
+@contextmanager
+def only_training_in(work_dir: str | Path) -> Iterator[None]:
+    """Hold ``work_dir`` for one training.
+
+    Raises:
+        UserError: If another process trains there.
+    """
+    path = Path(work_dir) / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'a+', encoding='utf-8') as file:
+        if int(os.environ.get('RANK', 0)) == 0:
+            _lock(file, work_dir)
+        yield
+
+
+def _lock(file: TextIO, work_dir: str | Path) -> None:
+    try:
+        # the system lets go of it when the process ends, however that comes about
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise UserError(
+            f'{work_dir} is in use by a training of process {file.read().strip() or "?"}; wait '
+            'for its end or name another folder by --work-dir'
+        ) from error
+    except OSError:
+        return  # a file system without locks
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+
+
+@contextmanager
+def explained(cfg: Config) -> Iterator[None]:
+    """Turn faults of disks and data in a run of ``cfg`` into one sentence.
+
+    Raises:
+        UserError: Instead of an error that a user can mend.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        sentence = explain(error, cfg)
+        if sentence is None:
+            raise
+        raise UserError(sentence) from error
+
+
+def explain(error: BaseException, cfg: Config) -> str | None:
+    """Say what an error of a run means and what to do, or return None if that is not known."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f'the disk of {cfg.work_dir} is full; free some space and go on with --resume, which '
+            'takes the last whole checkpoint'
+        )
+    if isinstance(error, (ValueError, KeyError, TypeError, AssertionError)):
+        for path in find_paths(cfg):
+            fault = _fault_of_annotations(path) if path.endswith('.json') else None
+            if fault:
+                return f'{path} {fault}; fetch it again, or look at it with tools/check_data.py'
+    # an error of a process that loads data arrives as text
+    image = re.search(r'failed to load image: (.+)', str(error)) or re.search(
+        r"No such file or directory: '(.+?)'", str(error)
+    )
+    if image:
+        return (
+            f'{image[1].strip()} cannot be read as an image; fetch it again or take it out of the '
+            'annotations, and look for others with tools/check_data.py'
+        )
+    return None
+
+
+def _fault_of_annotations(path: str) -> str | None:
+    try:
+        data = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        return f'is no whole JSON ({error})'
+    except OSError as error:
+        return f'cannot be read ({error.strerror})'
+    missing = {'images', 'annotations', 'categories'} - set(data if isinstance(data, dict) else ())
+    return f'lacks {", ".join(sorted(missing))} of COCO annotations' if missing else None

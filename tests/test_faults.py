@@ -1,0 +1,239 @@
+"""What befalls long trainings: kills, full disks, broken data, losses that are no number."""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from mmengine.config import Config
+
+from dsnet_mm.engine import StopAtNaNHook
+from dsnet_mm.engine.checkpoint import read_checkpoint
+from dsnet_mm.engine.faults import explained, latest_checkpoint, only_training_in
+from dsnet_mm.engine.launch import load_config, train
+from dsnet_mm.errors import UserError
+
+EPOCHS = 60
+KILLS = 20
+# Starts trainings as children, which need not load PyTorch and mmdet again.
+SERVER = """
+import os, sys
+import torch
+from dsnet_mm.engine.launch import load_config, train
+from mmdet.utils import register_all_modules
+torch.set_num_threads(1)
+config, work_dir, data_root = sys.argv[1:]
+for number, _ in enumerate(sys.stdin):
+    child = os.fork()
+    if not child:
+        log = os.open(f'{work_dir}/log{number}.txt', os.O_CREAT | os.O_WRONLY)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        train(load_config(config, work_dir, data_root=data_root), resume='auto')
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory) -> Path:
+    """A detector whose epochs take a fraction of a second."""
+    path = tmp_path_factory.mktemp('config') / 'config.py'
+    path.write_text(f"""
+_base_ = {str(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_t_shapes.py')!r}
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=(8, 16, 32, 32), depths=(1, 1, 1, 1),
+                  num_heads=(1, 1, 1, 1), mlp_ratio=1)),
+    neck=dict(in_channels=[8, 16, 32, 32], out_channels=32),
+    bbox_head=dict(in_channels=32, feat_channels=32, stacked_convs=1),
+)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(64, 64), keep_ratio=True),
+    dict(type='PackDetInputs'),
+]
+loader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(**loader, dataset=dict(pipeline=train_pipeline))
+val_dataloader = loader
+test_dataloader = loader
+train_cfg = dict(max_epochs={EPOCHS}, val_interval=1000)
+param_scheduler = []
+""")
+    return path
+
+
+class Trainings:
+    """Trainings in one work dir, one after the other."""
+
+    def __init__(self, config: Path, work_dir: Path, data_root: Path) -> None:
+        self.server = subprocess.Popen(
+            [sys.executable, '-W', 'ignore', '-c', SERVER, config, work_dir, data_root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def run(self, kill_after: float | None = None) -> int:
+        """Train, to the end or until it is killed; return the status of the process."""
+        self.server.stdin.write('go\n')
+        self.server.stdin.flush()
+        child = int(self.server.stdout.readline())
+        if kill_after is not None:
+            time.sleep(kill_after)
+            # the child is not waited for yet, so the number is still its own
+            subprocess.run(['kill', '-9', str(child)], check=False)
+        return int(self.server.stdout.readline())
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_again_and_again_comes_to_its_end(config, shapes_root, tmp_path):
+    trainings = Trainings(config, tmp_path, shapes_root)
+    chance = random.Random(0)
+    began = last = killed = 0
+    for number in range(KILLS):
+        status = trainings.run(kill_after=chance.uniform(0.5, 4.0))
+        log = (tmp_path / f'log{number}.txt').read_text()
+        assert status in (0, signal.SIGKILL), log
+        killed += status == signal.SIGKILL
+        resumed = re.search(r'resumed epoch: (\d+)', log)
+        if resumed:
+            # at most the interval is lost in which the training was killed before
+            assert last - 1 <= int(resumed[1]) <= last, log
+        began += 'Epoch(train)' in log or 'Saving checkpoint' in log
+        last = max([last, *map(int, re.findall(r'Saving checkpoint at (\d+) epochs', log))])
+        checkpoint = latest_checkpoint(tmp_path)
+        if last > 1:
+            assert read_checkpoint(str(checkpoint))['meta']['epoch'] in (last - 1, last)
+    assert killed > KILLS / 2
+    assert began > 3
+    assert trainings.run() == 0
+    trainings.server.stdin.close()
+    assert read_checkpoint(str(latest_checkpoint(tmp_path)))['meta']['epoch'] == EPOCHS
+
+
+def test_a_checkpoint_cut_short_is_passed_over(tmp_path):
+    assert latest_checkpoint(tmp_path) is None
+    for epoch in (2, 9, 10):
+        torch.save(dict(state_dict={}, meta=dict(epoch=epoch)), tmp_path / f'epoch_{epoch}.pth')
+    (tmp_path / 'best_coco_bbox_mAP_epoch_11.pth').write_bytes(b'of no concern')
+    (tmp_path / 'last_checkpoint').write_text('')
+    assert latest_checkpoint(tmp_path).name == 'epoch_10.pth'
+    whole = (tmp_path / 'epoch_10.pth').read_bytes()
+    (tmp_path / 'epoch_10.pth').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / 'epoch_11.pth').write_bytes(b'')
+    assert latest_checkpoint(tmp_path).name == 'epoch_9.pth'
+
+
+def test_two_trainings_in_one_folder_are_noticed(tmp_path):
+    with only_training_in(tmp_path):
+        with pytest.raises(UserError, match=r'is in use by a training of process \d+; wait'):
+            with only_training_in(tmp_path):
+                pass
+        with only_training_in(tmp_path / 'other'):
+            pass
+    with only_training_in(tmp_path):
+        pass
+
+
+def run(config: Path, work_dir: Path, data_root: Path, **options: object) -> None:
+    options = {'train_cfg.max_epochs': 3, **{k.replace('__', '.'): v for k, v in options.items()}}
+    train(load_config(str(config), str(work_dir), options, str(data_root)))
+
+
+def test_a_loss_that_is_no_number_stops_the_training(config, shapes_root, tmp_path):
+    with pytest.raises(UserError, match='the loss is no finite number at iteration') as error:
+        run(config, tmp_path, shapes_root, optim_wrapper__optimizer__lr=1e30,
+            optim_wrapper__clip_grad=None)  # fmt: skip
+    assert str(tmp_path) in str(error.value)
+    assert '--resume' in str(error.value)
+    checkpoint = latest_checkpoint(tmp_path)
+    assert checkpoint is None or all(
+        weight.isfinite().all()
+        for weight in read_checkpoint(str(checkpoint))['state_dict'].values()
+    )
+
+
+def test_weights_that_are_no_numbers_are_not_stored(tmp_path):
+    runner = type('Runner', (), dict(iter=6, work_dir=str(tmp_path)))
+    hook = StopAtNaNHook()
+    hook.before_save_checkpoint(runner, dict(state_dict=dict(a=torch.ones(2), n=torch.tensor(3))))
+    with pytest.raises(UserError, match='the weight b is no finite number at iteration 7'):
+        hook.before_save_checkpoint(runner, dict(state_dict=dict(b=torch.tensor([1, torch.nan]))))
+
+
+@pytest.fixture
+def broken_set(shapes_root, tmp_path) -> Path:
+    """A copy of the shapes, to be broken."""
+    root = tmp_path / 'broken'
+    for folder in ('train2017', 'val2017', 'annotations'):
+        (root / folder).mkdir(parents=True)
+        for path in (shapes_root / folder).iterdir():
+            (root / folder / path.name).write_bytes(path.read_bytes())
+    return root
+
+
+def test_an_image_that_cannot_be_read_is_named(config, broken_set, tmp_path):
+    image = sorted((broken_set / 'train2017').iterdir())[3]
+    image.write_bytes(image.read_bytes()[:40])
+    with pytest.raises(UserError, match=f'{image.name} cannot be read as an image; fetch it again'):
+        run(config, tmp_path / 'work', broken_set)
+
+
+def test_an_image_that_cannot_be_read_by_another_process_is_named(config, broken_set, tmp_path):
+    image = sorted((broken_set / 'train2017').iterdir())[3]
+    image.unlink()
+    with pytest.raises(UserError, match=f'{image.name} cannot be read as an image; fetch it again'):
+        run(config, tmp_path / 'work', broken_set, train_dataloader__num_workers=1)
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [('{"images": [', 'is no whole JSON'), ('{"images": []}', 'lacks annotations, categories')],
+)
+def test_annotations_that_are_broken_are_named(config, broken_set, tmp_path, content, words):
+    path = broken_set / 'annotations' / 'instances_train2017.json'
+    path.write_text(content)
+    with pytest.raises(UserError, match=f'{path.name} {words}'):
+        run(config, tmp_path / 'work', broken_set)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(config, shapes_root, tmp_path, monkeypatch):
+    saved = []
+    save = torch.save
+
+    def save_once(checkpoint, file, *args, **kwargs):
+        if saved:
+            Path(tmp_path / 'epoch_2.pth').write_bytes(b'a part')
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        saved.append(checkpoint)
+        save(checkpoint, file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, 'save', save_once)
+    with pytest.raises(UserError, match=f'the disk of {tmp_path} is full; free some space'):
+        run(config, tmp_path, shapes_root)
+    assert latest_checkpoint(tmp_path).name == 'epoch_1.pth'
+
+
+def test_an_unknown_error_stays_as_it_is(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        with explained(Config(dict(work_dir=str(tmp_path)))):
+            _ = 1 / 0
+    path = tmp_path / 'whole.json'
+    path.write_text(json.dumps(dict(images=[], annotations=[], categories=[])))
+    cfg = Config(dict(val_evaluator=dict(ann_file=str(path)), work_dir=str(tmp_path)))
+    with pytest.raises(KeyError, match='unknown'), explained(cfg):
+        raise KeyError('unknown')
