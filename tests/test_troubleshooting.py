@@ -1,0 +1,24 @@
+"""Every line of docs/troubleshooting.md names a test that exists."""
+
+import re
+
+from conftest import ROOT
+
+TEXT = (ROOT / 'docs' / 'troubleshooting.md').read_text(encoding='utf-8')
+
+
+def test_every_line_is_shown_by_a_test():
+    rows = [line for line in TEXT.splitlines() if re.match(r'\| (?!what )\w', line)]
+    assert len(rows) >= 22
+    for row in rows:
+        tests = re.findall(r'`(test_\w+\.py)::(test_\w+)`', row.rpartition(' | ')[2] or row)
+        assert tests, row
+        for file, name in tests:
+            source = (ROOT / 'tests' / file).read_text(encoding='utf-8')
+            assert re.search(rf'^def {name}\(', source, re.MULTILINE), f'{file}::{name}'
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
+        for link in re.findall(r'\]\((?!https?://)([^)#]+)', page.read_text(encoding='utf-8')):
+            assert (page.parent / link).exists(), f'{page.name}: {link}'
