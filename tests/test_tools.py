@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, tool
+from mmdet.registry import MODELS as DET_MODELS
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dsnet_mm.engine.launch import build_runner, load_config
+from dsnet_mm.engine.launch import build_runner, evaluate, load_config
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
 
@@ -69,6 +70,32 @@ def test_resume_goes_on(trained, shapes_root, tmp_path, how):
     assert 'Epoch(train) [2][2/2]' in log
     assert 'is not HistoryBuffer' not in log
     assert (work_dir / 'epoch_2.pth').exists()
+
+
+def test_fused_norms_change_nothing_but_rounding(shapes_root, tmp_path, monkeypatch):
+    """A ResNet has BatchNorm behind its convolutions."""
+    options = {'test_dataloader.num_workers': 0, 'test_dataloader.persistent_workers': False}
+    cfg = load_config(str(ROOT / DEMO), str(tmp_path), options, str(shapes_root))
+    cfg.model.backbone = dict(type='ResNet', depth=18)
+    cfg.model.neck.in_channels = [64, 128, 256, 512]
+    model = DET_MODELS.build(cfg.model)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        torch.nn.init.uniform_(norm.running_mean, -0.1, 0.1)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+    checkpoint = tmp_path / 'checkpoint.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta={}), checkpoint)
+    seen, models = {}, []
+    monkeypatch.setattr('dsnet_mm.engine.launch.check_fit', lambda model, *_: models.append(model))
+    for fuse in (False, True):
+        cfg.experiment_name = f'fuse_{fuse}'
+        evaluate(cfg.copy(), str(checkpoint), fuse=fuse)
+        left = [m for m in models[-1].modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert len(left) == (0 if fuse else len(norms))
+        seen[fuse] = models[-1].eval().extract_feat(torch.ones(1, 3, 64, 64))
+    for fused, plain in zip(seen[True], seen[False], strict=True):
+        assert not torch.equal(fused, plain)
+        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_sync_norms_work_in_one_process_on_a_cpu(shapes_root, tmp_path, monkeypatch):

@@ -16,13 +16,19 @@ def parse_args() -> argparse.Namespace:
     add_shared_options(parser)
     parser.add_argument('--out', help='store the predictions in this .pkl file')
     parser.add_argument('--show-dir', help='store images with the predictions in this folder')
+    parser.add_argument(
+        '--fuse',
+        action='store_true',
+        help='fold each BatchNorm into the convolution before it, which is exact up to rounding; '
+        'those of DS-Blocks are always folded',
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.work_dir, args.cfg_options, args.data_root, args.launcher)
-    evaluate(cfg, args.checkpoint, out=args.out, show_dir=args.show_dir)
+    evaluate(cfg, args.checkpoint, out=args.out, show_dir=args.show_dir, fuse=args.fuse)
 
 
 if __name__ == '__main__':

@@ -75,6 +75,6 @@ auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(max_keep_ckpts=2),
-    visualization=dict(score_thr=0.5),
+    visualization=dict(score_thr=0.3),
 )
 randomness = dict(seed=0)

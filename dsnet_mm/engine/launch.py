@@ -7,6 +7,7 @@ import os.path as osp
 import re
 from typing import Any
 
+from mmcv.cnn import fuse_conv_bn
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config
@@ -118,7 +119,11 @@ def train(
 
 
 def evaluate(
-    cfg: Config, checkpoint: str, out: str | None = None, show_dir: str | None = None
+    cfg: Config,
+    checkpoint: str,
+    out: str | None = None,
+    show_dir: str | None = None,
+    fuse: bool = False,
 ) -> dict[str, float]:
     """Evaluate a checkpoint on the test set of a config.
 
@@ -127,6 +132,7 @@ def evaluate(
         checkpoint: Path of the checkpoint.
         out: Where to store the predictions, a ``.pkl`` file.
         show_dir: Where to store the images with the predictions drawn on them.
+        fuse: Whether to fold each BatchNorm into the convolution before it.
 
     Returns:
         The metrics by name.
@@ -147,6 +153,9 @@ def evaluate(
         dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
         runner.test_evaluator.metrics.append(dump(out_file_path=out))
     with explained(cfg):
+        runner.load_or_resume()
+        if fuse:
+            fuse_conv_bn(_bare_model(runner))
         return runner.test()
 
 
