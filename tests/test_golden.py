@@ -59,11 +59,11 @@ def build_classifier(backbone_type, depths):
     return classifier.eval()
 
 
-def assert_close(value, answer, name):
+def assert_close(value, answer, name, tolerance=TOLERANCE):
     largest = np.abs(answer).max()
     fault = np.abs(value.detach().numpy() - answer).max() / largest
     assert value.shape == answer.shape
-    assert fault < TOLERANCE, f'{name} is off by {fault:.1e} of the largest value'
+    assert fault < tolerance, f'{name} is off by {fault:.1e} of the largest value'
 
 
 @pytest.mark.parametrize('model', MODELS)
@@ -84,6 +84,29 @@ def test_stages_logits_and_gradient(converted, model):
     assert_close(logits, answers['logits'], 'logits')
     assert_close(loss, answers['loss'], 'loss')
     assert_close(x.grad, answers['input_grad'], 'gradient of the input')
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'cast', 'tolerance'),
+    [
+        (torch.bfloat16, 'whole', 3e-2),
+        (torch.bfloat16, 'autocast', 3e-2),
+        (torch.float16, 'whole', 3e-3),
+        (torch.float16, 'autocast', 3e-3),
+    ],
+)
+def test_half_precision(dtype, cast, tolerance, tmp_path):
+    convert(GOLDEN / 'd1111_ref.pth', tmp_path / 'converted.pth')
+    backbone = DSNet(arch_of(ONE_BLOCK)).eval()
+    load_checkpoint(backbone, str(tmp_path / 'converted.pth'), revise_keys=[('^backbone.', '')])
+    answers = np.load(GOLDEN / 'd1111_128x160.npz')
+    x = image()
+    if cast == 'whole':
+        backbone, x = backbone.to(dtype), x.to(dtype)
+    with torch.no_grad(), torch.autocast('cpu', dtype, enabled=cast == 'autocast'):
+        stages = backbone(x)
+    for i, stage in enumerate(stages, 1):
+        assert_close(stage.float(), answers[f'stage{i}'], f'stage {i}', tolerance)
 
 
 def test_names_and_shapes_are_those_of_the_published_tiny_model():
