@@ -11,7 +11,7 @@ from mmengine.model import BaseModule
 from torch import nn
 from torch.testing import assert_close
 
-from dsnet_mm.models import DSBlock, DSNet
+from dsnet_mm.models import DSBlock, DSNet, ds_block
 
 SMALL_ARCH = dict(embed_dims=(16, 32, 48, 64), depths=(1, 2, 1, 1), num_heads=(1, 2, 3, 4),
                   mlp_ratio=2)  # fmt: skip
@@ -138,6 +138,25 @@ def test_checkpointing_allows_a_second_backward_pass(norm_eval):
         loss.backward(retain_graph=True)
     loss.backward()
     assert without_gradient(model) == []
+
+
+@pytest.mark.parametrize('norm', ['BN', 'GN'])
+def test_large_mlps_are_computed_in_tiles_without_gradients(norm, monkeypatch):
+    norm_cfg = dict(type=norm) if norm == 'BN' else dict(type=norm, num_groups=4)
+    block = DSBlock(16, num_heads=1, grid_stride=2, norm_cfg=norm_cfg).eval()
+    hidden = []
+    block.ffn.act.register_forward_pre_hook(lambda act, inputs: hidden.append(inputs[0].numel()))
+    x = torch.rand(2, 16, 9, 7)
+    whole = block(x).detach()
+    monkeypatch.setattr(ds_block, 'LARGE_MAP', 1000)
+    monkeypatch.setattr(ds_block, 'TILE', 2 * 64 * 20)
+    assert_close(block(x).detach(), whole, rtol=0, atol=0)
+    assert hidden == [2 * 64 * 63] * 2
+    with torch.no_grad():
+        tiled = block(x)
+    assert hidden[2:] == [2 * 64 * 20] * 3 + [2 * 64 * 3]
+    assert_close(tiled, whole, rtol=1e-5, atol=1e-6)
+    assert tiled.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_norms_stand_before_convolutions_that_they_do_not_follow():

@@ -28,6 +28,8 @@ from torch.utils.checkpoint import checkpoint
 from dsnet_mm.errors import ConfigError
 
 TOKEN_NORM = dict(type='LN', eps=1e-5)
+LARGE_MAP = 8 * 2**20  # numbers; the C library asks the system anew for each larger float32 map
+TILE = 2**20  # numbers that stay in the cache of a CPU
 
 
 def map_to_tokens(x: Tensor) -> Tensor:
@@ -67,6 +69,22 @@ def fold_norm(norm: nn.Module, weight: Tensor, bias: Tensor) -> tuple[nn.Module,
     shift = norm.bias - norm.running_mean * scale
     bias = bias + (weight.flatten(1) * shift).sum(1)
     return nn.Identity(), weight * scale[:, None, None], bias
+
+
+def in_tiles(x: Tensor, hidden_dims: int) -> bool:
+    """Whether an MLP is computed piece by piece: on a CPU, without gradients, if it is large.
+
+    The hidden map is then never held whole, which saves memory and, as its pages need not be
+    fetched from the system for every block, more than half of the MLP's time.
+    """
+    batch, _, height, width = x.shape
+    return (
+        x.device.type == 'cpu'
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and batch * hidden_dims * height * width > LARGE_MAP
+    )
 
 
 class LocalPropagation(BaseModule):
@@ -155,7 +173,20 @@ class ConvFFN(BaseModule):
     def forward(self, x: Tensor, norm: nn.Module) -> Tensor:
         """``mlp(norm(x))``, (B, C, H, W) -> the same shape."""
         norm, weight, bias = fold_norm(norm, self.fc1.weight, self.fc1.bias)
-        return self.fc2(self.act(F.conv2d(norm(x), weight, bias)))
+        x = norm(x)
+        hidden_dims = len(weight)
+        if in_tiles(x, hidden_dims):
+            tokens = map_to_tokens(x)
+            tiles = [
+                F.linear(
+                    self.act(F.linear(tile, weight.flatten(1), bias)),
+                    self.fc2.weight.flatten(1),
+                    self.fc2.bias,
+                )
+                for tile in tokens.split(max(1, TILE // (len(x) * hidden_dims)), dim=1)
+            ]
+            return tokens_to_map(torch.cat(tiles, dim=1), x.shape[2:])
+        return self.fc2(self.act(F.conv2d(x, weight, bias)))
 
 
 class DSBlock(BaseModule):
