@@ -89,9 +89,11 @@ custom_imports = dict(imports=['dsnet_mm', 'witness'], allow_failed_imports=Fals
 custom_hooks = [dict(type='SafeCheckpointHook'), dict(type='Witness')]
 model = dict(
     backbone=dict(arch={ARCH}, norm_eval=True),
-    neck=dict(type='DSFPN', in_channels=[32, 32, 64, 64]),
+    neck=dict(
+        type='DSFPN', in_channels=[32, 32, 64, 64],
+        block_norm_cfg=dict(type='GN', num_groups=16)),
 )
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.05))
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.05, weight_decay=0.0))
 param_scheduler = []
 train_dataloader = dict(
     batch_size=2,
