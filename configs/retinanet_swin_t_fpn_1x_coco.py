@@ -5,3 +5,6 @@ _base_ = [
     '_base_/schedule_1x.py',
     '_base_/runtime.py',
 ]
+
+# RetinaNet leaves out the finest map, and Swin has a norm for each map it returns.
+model = dict(backbone=dict(out_indices=(1, 2, 3)))

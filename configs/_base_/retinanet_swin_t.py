@@ -1,3 +1,5 @@
 _base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', './swin_t.py']
 
-model = dict(backbone=_base_.swin_t, neck=dict(in_channels=[96, 192, 384, 768]))
+model = dict(
+    backbone=_base_.swin_t, neck=dict(in_channels=[192, 384, 768], start_level=0, num_outs=5)
+)
