@@ -7,6 +7,9 @@ RUN = "$(VENV)/bin/python"
 # glibc would give the memory of every tensor back and ask for it again, a tenth of the time.
 KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648
 
+# Two processes of one thread each: the tests do much, but nothing large.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q --durations=10 -n 2 --dist loadfile
+
 # What the shell has on its Python path is no part of the environment.
 unexport PYTHONPATH PYTHONHOME
 
@@ -21,10 +24,10 @@ demo: env  ## install, then train, evaluate and draw a small detector
 	$(KEEP_MEMORY) $(RUN) tools/demo.py
 
 test: env  ## install, then run all tests
-	$(RUN) -m pytest -q --durations=10
+	$(PYTEST)
 
 quick: env  ## install, then run the tests that take seconds
-	$(RUN) -m pytest -q --durations=10 -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 bench: env  ## install, then measure the ratios of time and memory that the documentation claims
 	$(RUN) -m pytest -q -s tests/bench_ratios.py
