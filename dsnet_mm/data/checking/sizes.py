@@ -1,0 +1,136 @@
+"""How the objects of a set are spread over classes, images and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mmengine.config import Config
+
+from dsnet_mm.data.locate import find_datasets
+from dsnet_mm.data.shapes import SIZE_BINS
+
+from .reading import CocoFile
+
+BOUNDS = (32**2, 96**2)  # areas between COCO's small, medium and large
+SHARES = (0, 5, 25, 50, 75, 95, 100)
+"""Percentiles that are told."""
+
+
+@dataclass(frozen=True)
+class Resize:
+    """What a config does to the size of its training images.
+
+    Attributes:
+        scales: The sizes (width, height) in pixels that it draws from; only the first is used.
+        keep_ratio: Whether the image keeps its shape, fitted into the size.
+    """
+
+    scales: tuple[tuple[int, int], ...]
+    keep_ratio: bool = True
+
+    @property
+    def name(self) -> str:
+        return 'x'.join(map(str, self.scales[0]))
+
+    def factors(self, sizes: np.ndarray) -> np.ndarray:
+        """By what widths and heights (N, 2) are multiplied for images of ``sizes`` (N, 2)."""
+        scale = np.array(self.scales[0], dtype=float)
+        if not self.keep_ratio:
+            return scale / sizes
+        factors = np.minimum(scale.max() / sizes.max(1), scale.min() / sizes.min(1))
+        return np.repeat(factors[:, None], 2, axis=1)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Numbers of objects.
+
+    Attributes:
+        classes: Names of the C categories.
+        objects: Objects that are no crowds, small, medium, large by COCO's areas (C, 3).
+        crowds: Crowds (C,).
+        images: Images with any of them (C,).
+        per_image: Percentiles :data:`SHARES` of the objects of an image.
+        sides: Percentiles of the objects' shorter sides, longer sides and roots of area in
+            pixels, by the size of the image: as it is, and as a config resizes it.
+    """
+
+    classes: tuple[str, ...]
+    objects: np.ndarray
+    crowds: np.ndarray
+    images: np.ndarray
+    per_image: np.ndarray
+    sides: dict[str, dict[str, np.ndarray]]
+
+
+def find_resize(cfg: Config) -> Resize | None:
+    """The resize of the training images of a config, None if it has none of a known kind."""
+    for dataset in find_datasets(cfg, ('train',)):
+        for transform in dataset.get('pipeline') or []:
+            kind = str(transform.get('type')).rpartition('.')[2]
+            scale = transform.get('scale') or transform.get('scales')
+            if not kind.endswith('Resize') or not isinstance(scale, (list, tuple)):
+                continue
+            scales = [scale] if isinstance(scale[0], (int, float)) else scale
+            settings = transform.get('resize_cfg') or transform
+            keep = kind.endswith('ResizeShortestEdge') or settings.get('keep_ratio', True)
+            if kind == 'Resize':
+                keep = settings.get('keep_ratio', False)  # as in mmcv
+            if all(len(sides) == 2 for sides in scales):
+                return Resize(tuple(tuple(sides) for sides in scales), keep)
+    return None
+
+
+def measure(coco: CocoFile, resize: Resize | None = None) -> Distribution:
+    """Count the objects of a set by class, size and image."""
+    annotations = coco.annotations
+    number = len(coco.categories.ids)
+    usable = (
+        (annotations.categories >= 0)
+        & (annotations.images >= 0)
+        & np.isfinite(annotations.boxes).all(1)
+    )
+    objects = usable & ~annotations.crowds
+    widths_heights = np.clip(annotations.boxes, 0, None)[:, 2:]
+    areas = np.where(annotations.areas > 0, annotations.areas, widths_heights.prod(1))
+    by_class = np.zeros((number, len(SIZE_BINS)), dtype=np.int64)
+    bins = np.searchsorted(BOUNDS, areas[objects], side='right')
+    np.add.at(by_class, (annotations.categories[objects], bins), 1)
+    pairs = np.unique(
+        np.stack([annotations.categories[usable], annotations.images[usable]], axis=1), axis=0
+    )
+    per_image = np.bincount(annotations.images[objects], minlength=len(coco.images.ids))
+    sides = widths_heights[objects]
+    sizes = coco.images.sizes[annotations.images[objects]]
+    told = {'in the files': _percentiles_of_sides(sides, areas[objects])}
+    if resize:
+        known = (sizes >= 1).all(1)
+        factors = resize.factors(sizes[known])
+        told[f'resized to {resize.name}'] = _percentiles_of_sides(
+            sides[known] * factors, areas[objects][known] * factors.prod(1)
+        )
+    return Distribution(
+        tuple(name or '?' for name in coco.categories.names),
+        by_class,
+        np.bincount(annotations.categories[usable & annotations.crowds], minlength=number),
+        np.bincount(pairs[:, 0], minlength=number),
+        _percentiles(per_image),
+        told,
+    )
+
+
+def _percentiles_of_sides(sides: np.ndarray, areas: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        'shorter side': _percentiles(sides.min(1)),
+        'longer side': _percentiles(sides.max(1)),
+        'root of area': _percentiles(np.sqrt(areas)),
+    }
+
+
+def _percentiles(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Percentiles :data:`SHARES` (7,), NaN where there is nothing."""
+    if not len(values):
+        return np.full(len(SHARES), np.nan)
+    return np.percentile(values, SHARES)

@@ -1,0 +1,762 @@
+"""tools/check_data.py names every kind of fault, and what it says of mmdet is so."""
+
+from __future__ import annotations
+
+import copy
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+from conftest import ROOT, SHARED, tool
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.transforms import LoadAnnotations
+from mmengine.config import Config
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from dsnet_mm.data.checking.check import check_set
+from dsnet_mm.data.checking.classes import check_config
+from dsnet_mm.data.checking.drawing import choose
+from dsnet_mm.data.checking.entries import check_entries
+from dsnet_mm.data.checking.finding import Finding
+from dsnet_mm.data.checking.reading import read_coco
+from dsnet_mm.data.checking.report import class_table, sentences
+from dsnet_mm.data.checking.sizes import Resize, find_resize, measure
+from dsnet_mm.data.image_files import State, open_image
+from dsnet_mm.data.shapes import METAINFO, ShapesDetection
+
+TOOL = ROOT / 'tools' / 'check_data.py'
+FINETUNE = ROOT / 'configs' / 'finetune' / 'retinanet_dsnet_s_finetune.py'
+CLASSES = METAINFO['classes']
+
+
+@pytest.fixture
+def small_set(shapes_root, tmp_path):
+    """The content of an annotation file of four images, and its folder, free of faults."""
+    folder = tmp_path / 'images'
+    shutil.copytree(shapes_root / 'val2017', folder)
+    content = json.loads((shapes_root / 'annotations/instances_val2017.json').read_text())
+    return content, folder
+
+
+def write(content, folder):
+    path = folder.parent / 'ann.json'
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def run(monkeypatch, *args):
+    """Run the tool in this process and return its exit code: 0, 2, or the text for stderr."""
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
+    with pytest.raises(SystemExit) as exit_info:
+        runpy.run_path(str(TOOL), run_name='__main__')
+    return exit_info.value.code
+
+
+def files_below(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
+
+
+def problems(output):
+    """The lines on problems in what the tool printed, by what was looked for."""
+    lines = [line for line in output.splitlines() if line.startswith('problem: ')]
+    return {line.removeprefix('problem: ').split(':')[0]: line for line in lines}
+
+
+def jpeg(path, orientation=None, size=(64, 48), form='JPEG'):
+    """Write a picture whose EXIF asks for a turn."""
+    exif = Image.Exif()
+    if orientation:
+        exif[274] = orientation
+    Image.fromarray(np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(*size[::-1], 3)).save(
+        path, form, exif=exif
+    )
+
+
+def set_entry(key, field, value, place=0):
+    def plant(content, folder):
+        content[key][place][field] = value
+
+    return plant
+
+
+def drop(key, field):
+    def plant(content, folder):
+        del content[key][0][field]
+
+    return plant
+
+
+def set_box(*box):
+    return set_entry('annotations', 'bbox', list(box))
+
+
+def set_mask(mask):
+    return set_entry('annotations', 'segmentation', mask)
+
+
+def double(key, *fields):
+    """Give the second entry what the first one has."""
+
+    def plant(content, folder):
+        for field in fields:
+            content[key][1][field] = content[key][0][field]
+
+    return plant
+
+
+def without_objects(content, folder):
+    content['annotations'] = []
+
+
+def remove_image(content, folder):
+    (folder / content['images'][0]['file_name']).unlink()
+
+
+def rewrite_image(change):
+    def plant(content, folder):
+        path = folder / content['images'][0]['file_name']
+        path.write_bytes(change(path.read_bytes()))
+
+    return plant
+
+
+def turn_image(content, folder):
+    jpeg(folder / content['images'][0]['file_name'], orientation=6, size=(64, 48))
+    content['images'][0].update(width=64, height=48)
+    for annotation in content['annotations']:
+        annotation.update(bbox=[1, 1, 20, 20], segmentation=[[1, 1, 21, 1, 21, 21]])
+
+
+def as_fractions(content, folder):
+    for annotation in content['annotations']:
+        annotation['bbox'] = [side / 96 for side in annotation['bbox']]
+
+
+def as_corners(content, folder):
+    for annotation in content['annotations']:
+        annotation['bbox'] = [50, 50, 80, 80]
+
+
+ENTRY_FAULTS = {
+    'image id missing': (drop('images', 'id'), 'images without a whole number as id',
+                         'annotations of no image in the file'),
+    'image id doubled': (double('images', 'id'), 'images with the id of another one',
+                         'annotations of no image in the file'),
+    'category id a text': (set_entry('categories', 'id', '1'),
+                           'categories without a whole number as id',
+                           'annotations of no category in the file'),
+    'category id doubled': (double('categories', 'id'), 'categories with the id of another one'),
+    'category name missing': (drop('categories', 'name'), 'categories without a name'),
+    'category name doubled': (double('categories', 'name'),
+                              'categories with the name of another one'),
+    'annotation id missing': (drop('annotations', 'id'),
+                              'annotations without a whole number as id'),
+    'annotation id doubled': (double('annotations', 'id'),
+                              'annotations with the id of another one'),
+    'annotation id 0': (set_entry('annotations', 'id', 0), 'annotations with the id 0'),
+    'image of annotation unknown': (set_entry('annotations', 'image_id', 7),
+                                    'annotations of no image in the file'),
+    'image of annotation a list': (set_entry('annotations', 'image_id', [1]),
+                                   'annotations of no image in the file'),
+    'category of annotation unknown': (set_entry('annotations', 'category_id', 9),
+                                       'annotations of no category in the file'),
+    'no file name': (drop('images', 'file_name'), 'images without a file name'),
+    'file name doubled': (double('images', 'file_name'), 'images with the file of another one'),
+    'no width': (drop('images', 'width'), 'images without width and height'),
+    'height a text': (set_entry('images', 'height', '96'), 'images without width and height'),
+    'no object at all': (without_objects, 'images without objects'),
+    'no box': (drop('annotations', 'bbox'), 'annotations without a box of four numbers'),
+    'box of three numbers': (set_box(1, 2, 3), 'annotations without a box of four numbers'),
+    'box of texts': (set_box('1', '2', '3', '4'), 'annotations without a box of four numbers'),
+    'box not finite': (set_box(1, 2, 3, float('nan')),
+                       'annotations without a box of four numbers'),
+    'box without width': (set_box(5, 5, 0, 9),
+                          'boxes that are empty or less than a pixel wide or high'),
+    'boxes in fractions': (as_fractions, 'boxes that are empty or less than a pixel wide or high'),
+    'box outside': (set_box(100, 5, 9, 9), 'boxes outside their image'),
+    'box over the edge': (set_box(90, 5, 9, 9),
+                          'boxes that reach over the edge of their image by more than a pixel'),
+    'boxes of corners': (as_corners,
+                         'boxes that reach over the edge of their image by more than a pixel'),
+    'no area': (drop('annotations', 'area'), 'annotations without an area above 0'),
+    'area 0': (set_entry('annotations', 'area', 0), 'annotations without an area above 0'),
+    'polygon of two points': (set_mask([[1, 2, 3, 4]]), 'polygons of fewer than three points'),
+    'polygon of points': (set_mask([[[1, 2], [3, 4], [5, 6]]]),
+                          'masks that are neither polygons nor RLE'),
+    'polygon not in a list': (set_mask([1, 2, 3, 4, 5, 6]),
+                              'masks that are neither polygons nor RLE'),
+    'mask a text': (set_mask('mask.png'), 'masks that are neither polygons nor RLE'),
+    'RLE that does not fill': (set_mask(dict(size=[96, 96], counts=[3, 4])),
+                               'masks that are neither polygons nor RLE'),
+    'RLE of another size': (set_mask(dict(size=[9, 9], counts=[80, 1])),
+                            'RLE masks of another size than their image'),
+    'file missing': (remove_image, 'image files missing'),
+    'file cut off': (rewrite_image(lambda data: data[: len(data) // 2]),
+                     'image files unreadable or cut off'),
+    'file empty': (rewrite_image(lambda data: b''), 'image files unreadable or cut off'),
+    'file no image': (rewrite_image(lambda data: b'<html>' * 99),
+                      'image files unreadable or cut off'),
+    'size another': (set_entry('images', 'width', 97),
+                     'image files of another size than the file says'),
+    'turned by EXIF': (turn_image, 'image files of another size than the file says'),
+}  # fmt: skip
+HINTS = {
+    'boxes in fractions': 'seem to be fractions of the image',
+    'boxes of corners': 'seem to be [left, top, right, bottom]',
+    'turned by EXIF': 'in 1 of them width and height are exchanged: mmdet turns pictures',
+    'annotation id 0': "COCO's metric takes 0 for",
+    'size another': '(96x96, said to be 97x96). Their boxes do not fit',
+}
+
+
+def test_a_set_without_faults(monkeypatch, capsys, small_set):
+    content, folder = small_set
+    path = write(content, folder)
+    assert run(monkeypatch, path, folder) == 0
+    output = capsys.readouterr().out
+    assert problems(output) == {}
+    assert 'PROBLEM' not in output
+    assert f'{path}: nothing is wrong' in output
+    assert 'opening images' in output
+
+
+@pytest.mark.parametrize('fault', ENTRY_FAULTS)
+def test_one_fault(monkeypatch, capsys, small_set, fault):
+    """One planted fault gives exit status 1, its sentence, and no other problem."""
+    content, folder = small_set
+    plant, *titles = ENTRY_FAULTS[fault]
+    plant(content, folder)
+    path = write(content, folder)
+    before = files_below(folder.parent)
+    code = run(monkeypatch, path, folder)
+    assert code == (
+        f'error: {path} has {len(titles)} kinds of problems; mend what is said above, then check '
+        'again'
+    )
+    output = capsys.readouterr().out
+    assert set(problems(output)) == set(titles)
+    line = problems(output)[titles[0]]
+    assert 'such as ' in line
+    assert line.endswith('.')
+    assert HINTS.get(fault, '') in line
+    assert 'PROBLEM' in output
+    assert files_below(folder.parent) == before
+
+
+def text_of(content):
+    return json.dumps(content)
+
+
+FILE_FAULTS = {
+    'empty': (lambda content: '', 'is no JSON'),
+    'cut off': (lambda content: text_of(content)[:-30], 'is no JSON'),
+    'deep': (lambda content: '[' * 100_000, 'is no JSON'),
+    'a list': (lambda content: text_of([1]), 'holds a list'),
+    'a number': (lambda content: '7', 'holds a number'),
+    'predictions': (
+        lambda content: text_of([dict(image_id=1, category_id=1, bbox=[1, 1, 2, 2], score=0.5)]),
+        'holds predictions',
+    ),
+    'no categories': (
+        lambda content: text_of({k: v for k, v in content.items() if k != 'categories'}),
+        "has no 'categories', only 'info', 'licenses', 'images', 'annotations'",
+    ),
+    'images an object': (
+        lambda content: text_of({**content, 'images': {}}),
+        "'images' of {path} is an object, but must be a list",
+    ),
+    'an annotation a list': (
+        lambda content: text_of({**content, 'annotations': [[1, 2]]}),
+        "entry 0 of 'annotations' in {path} is a list",
+    ),
+    'no images': (
+        lambda content: text_of({**content, 'images': []}),
+        "'images' of {path} is empty",
+    ),
+}
+
+
+@pytest.mark.parametrize('fault', FILE_FAULTS)
+def test_a_file_of_another_kind(monkeypatch, small_set, fault):
+    content, folder = small_set
+    make, words = FILE_FAULTS[fault]
+    path = write(make(content), folder)
+    before = files_below(folder.parent)
+    code = run(monkeypatch, path, folder)
+    assert code.startswith('error: ')
+    assert str(path) in code
+    assert words.format(path=path) in code
+    assert ';' in code
+    assert '\n' not in code
+    assert files_below(folder.parent) == before
+
+
+@pytest.mark.parametrize(
+    ('data', 'words'), [(b'\xff\xfe{}', 'no text in UTF-8'), (b'\xef\xbb\xbf{}', 'BOM')]
+)
+def test_a_file_in_another_encoding(monkeypatch, tmp_path, data, words):
+    path = tmp_path / 'ann.json'
+    path.write_bytes(data)
+    code = run(monkeypatch, path, tmp_path)
+    assert code.startswith(f'error: {path} is no ')
+    assert words in code
+
+
+def test_bad_arguments(monkeypatch, capsys, small_set, tmp_path):
+    content, folder = small_set
+    path = write(content, folder)
+    (tmp_path / 'no_data.py').write_text('model = dict()')
+    before = files_below(tmp_path)
+    cases = [
+        ([tmp_path / 'no.json', folder], 'no.json cannot be read: No such file'),
+        ([folder, folder], 'images cannot be read: Is a directory'),
+        ([path, tmp_path / 'no'], 'no is no folder; give the one to which the file names in'),
+        ([path, path], 'ann.json is no folder'),
+        ([path, folder, '--config', 'no.py'], 'no.py is no file; give the path of a config'),
+        ([path, folder, '--config', tmp_path / 'no_data.py'], 'has no data set with classes'),
+        ([path, folder, '--draw', folder], 'holds files already; give --draw a new or empty'),
+        ([path, folder, '--draw', path], 'cannot draw into'),
+        ([path, folder, '--draw-count', 0], '--draw-count is 0, but must be at least 1'),
+    ]
+    for args, words in cases:
+        code = run(monkeypatch, *args)
+        assert code.startswith('error: '), args
+        assert words in code
+        assert '\n' not in code
+    assert run(monkeypatch, path) == 2
+    assert 'the following arguments are required: IMAGES' in capsys.readouterr().err
+    assert files_below(tmp_path) == before
+
+
+def test_the_command(small_set):
+    """The script itself: exit status, sentences where they belong, no traceback."""
+    content, folder = small_set
+    set_box(100, 5, 9, 9)(content, folder)
+    done = tool('check_data.py', write(content, folder), folder)
+    assert done.returncode == 1
+    assert 'problem: boxes outside their image: 1, such as annotation 1 in ' in done.stdout
+    assert done.stderr.splitlines()[-1].startswith('error: ')
+    assert 'Traceback' not in done.stderr
+
+
+# The config
+
+
+def config(classes=CLASSES, num_classes=4, pipeline=(), **dataset):
+    metainfo = None if classes is None else dict(classes=classes)
+    dataset = dict(type='CocoDataset', metainfo=metainfo, pipeline=list(pipeline), **dataset)
+    return Config(
+        dict(
+            model=dict(bbox_head=dict(num_classes=num_classes)),
+            train_dataloader=dict(dataset=dataset),
+            val_dataloader=dict(dataset=copy.deepcopy(dataset)),
+        ),
+        filename=__file__,
+    )
+
+
+def with_roi_head(cfg):
+    heads = [dict(type='Shared2FCBBoxHead', num_classes=number) for number in (4, 80, 4)]
+    cfg.model = dict(
+        rpn_head=dict(num_classes=1),
+        roi_head=dict(bbox_head=heads, mask_head=dict(num_classes=5)),
+    )
+    return cfg
+
+
+def with_other_val(cfg):
+    cfg.val_dataloader.dataset.metainfo.classes = ('circle',)
+    return cfg
+
+
+CONFIG_FAULTS = {
+    'a class missing in the file': (
+        config((*CLASSES, 'ring'), 5),
+        'classes of the config that the file lacks',
+        "1, such as 'ring'",
+    ),
+    'a class misspelt': (
+        config(('Circle', *CLASSES[1:])),
+        'classes of the config that the file lacks',
+        "such as 'Circle'",
+    ),
+    'no class shared': (
+        config(('cat',), 1),
+        'classes of the config that the file lacks',
+        'ends in an AP of -1',
+    ),
+    'classes of COCO': (
+        config(None, 80),
+        'classes of the config that the file lacks',
+        "the file has 'circle', 'square', 'star', 'triangle'",
+    ),
+    'a class missing in the config': (
+        config(CLASSES[:3], 3),
+        'categories with objects that the config lacks',
+        "1, such as 'triangle'",
+    ),
+    'another order': (
+        config(CLASSES[::-1]),
+        'classes in another order than the categories of the file',
+        f'write classes = {CLASSES!r}',
+    ),
+    'num_classes of one head': (
+        config(num_classes=80),
+        'heads with another number of classes',
+        '1, such as model.bbox_head.num_classes is 80',
+    ),
+    'num_classes of nested heads': (
+        with_roi_head(config()),
+        'heads with another number of classes',
+        '2, such as model.roi_head.bbox_head.1.num_classes is 80; '
+        'model.roi_head.mask_head.num_classes is 5',
+    ),
+    'a text instead of a list': (
+        config('circle', 6),
+        'texts in the place of a list of classes',
+        "classes = ('circle',)",
+    ),
+    'other classes in val': (
+        with_other_val(config()),
+        'data sets of the config with other classes than its first one',
+        "1, such as 'circle'",
+    ),
+    'no masks to train on': (
+        config(pipeline=[dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]),
+        'objects without a mask, which the config trains on',
+        'take a config without masks',
+    ),
+    'images smaller than the filter': (
+        config(filter_cfg=dict(filter_empty_gt=True, min_size=100)),
+        'images with a side below the 100 pixels of filter_cfg',
+        '4, such as',
+    ),
+    'a palette too short': (
+        config(tuple(map(str, range(81))), 81),
+        'palettes of fewer colours than classes',
+        '2, such as 80 for 81 classes',
+    ),
+}
+
+
+@pytest.mark.parametrize('fault', CONFIG_FAULTS)
+def test_one_fault_of_the_config(small_set, fault):
+    content, folder = small_set
+    for annotation in content['annotations']:
+        annotation['segmentation'] = []
+    for place, annotation in enumerate(content['annotations']):
+        annotation['category_id'] = place % 4 + 1
+    coco = read_coco(str(write(content, folder)))
+    cfg, title, words = CONFIG_FAULTS[fault]
+    found = {finding.title: finding for finding in check_config(coco, cfg) if finding.fails}
+    assert title in found
+    assert words in found[title].sentence()
+    aside = 'categories with objects that the config lacks'
+    lacking = 'classes of the config that the file lacks'
+    assert set(found) <= {title, aside, lacking}
+    assert (aside in found) == (fault in ('a class misspelt', 'no class shared', 'classes of COCO',
+                                          'a class missing in the config',
+                                          'a palette too short'))  # fmt: skip
+
+
+def test_a_config_that_fits(small_set):
+    content, folder = small_set
+    coco = read_coco(str(write(content, folder)))
+    assert not [finding for finding in check_config(coco, config()) if finding.fails]
+
+
+def test_classes_in_a_file(small_set):
+    content, folder = small_set
+    (folder / 'classes.txt').write_text('\n'.join(CLASSES))
+    coco = read_coco(str(write(content, folder)))
+    found = check_config(coco, config(str(folder / 'classes.txt')))
+    assert not [finding for finding in found if finding.fails]
+
+
+def test_the_finetune_config_fits_the_shapes(monkeypatch, capsys, small_set):
+    content, folder = small_set
+    path = write(content, folder)
+    assert run(monkeypatch, path, folder, '--config', FINETUNE) == 0
+    output = capsys.readouterr().out
+    assert 'heads with another number of classes' in output
+    assert 'resized to 1333x800' in output
+    assert 'shorter side' in output
+
+
+# What is said of mmdet and of COCO's metric
+
+
+def coco_dataset(path, folder, classes=CLASSES, **options):
+    return CocoDataset(
+        ann_file=str(path), data_prefix=dict(img=str(folder)), metainfo=dict(classes=classes),
+        pipeline=[], serialize_data=False, **options,
+    )  # fmt: skip
+
+
+def test_mmdet_numbers_classes_by_the_file(small_set):
+    content, folder = small_set
+    path = write(content, folder)
+    assert coco_dataset(path, folder, CLASSES[::-1]).cat2label == {1: 0, 2: 1, 3: 2, 4: 3}
+    # 'square' is missing: the star, the third of the config, gets the second number
+    classes = ('circle', 'ring', 'star', 'triangle')
+    assert coco_dataset(path, folder, classes).cat2label == {1: 0, 3: 1, 4: 2}
+
+
+def test_mmdet_leaves_out_the_boxes_that_are_named(small_set):
+    """Over random boxes, those called empty or outside are those that mmdet drops."""
+    content, folder = small_set
+    rng = np.random.default_rng(0)
+    boxes = np.concatenate([rng.uniform(-60, 120, (400, 2)), rng.uniform(-1, 40, (400, 2))], 1)
+    image = content['images'][0]['id']
+    content['annotations'] = [
+        dict(id=i, image_id=image, category_id=1, area=9, bbox=box)
+        for i, box in enumerate(boxes.tolist(), 1)
+    ]
+    path = write(content, folder)
+    found = {finding.title: finding.count for finding in check_entries(read_coco(str(path)))}
+    named = found['boxes that are empty or less than a pixel wide or high']
+    named += found['boxes outside their image']
+    kept = sum(len(info['instances']) for info in coco_dataset(path, folder).data_list)
+    assert 0 < named == 400 - kept < 400
+
+
+def test_mmdet_stops_at_an_object_without_a_mask(small_set):
+    content, folder = small_set
+    content['annotations'][0]['segmentation'] = []
+    dataset = coco_dataset(write(content, folder), folder)
+    info = dict(dataset.get_data_info(0), img_shape=(96, 96), ori_shape=(96, 96))
+    with pytest.raises(KeyError, match='mask'):
+        LoadAnnotations(with_bbox=True, with_mask=True).transform(info)
+
+
+@pytest.mark.parametrize(('first_id', 'precision'), [(1, 1.0), (0, 0.0)])
+def test_the_id_0_costs_precision(small_set, first_id, precision):
+    """A single object, found exactly, counts as not found if its annotation has the id 0."""
+    content, _ = small_set
+    annotation = dict(content['annotations'][0], id=first_id)
+    truth = COCO()
+    truth.dataset = dict(content, annotations=[annotation])
+    truth.createIndex()
+    keys = ('image_id', 'category_id', 'bbox')
+    result = truth.loadRes([dict({key: annotation[key] for key in keys}, score=0.9)])
+    metric = COCOeval(truth, result, 'bbox')
+    metric.params.imgIds = [annotation['image_id']]
+    metric.evaluate()
+    metric.accumulate()
+    found = metric.eval['precision'][0, :, annotation['category_id'] - 1, 0, 2]
+    assert found.mean() == pytest.approx(precision, abs=1e-9)
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
+@pytest.mark.parametrize('orientation', [None, 1, 3, 6, 8])
+@pytest.mark.parametrize('decode', [False, True])
+def test_sizes_are_those_that_mmdet_reads(tmp_path, form, orientation, decode):
+    path = tmp_path / f'picture.{form.lower()}'
+    jpeg(path, orientation, form=form)
+    file = open_image(str(path), decode)
+    height, width = mmcv.imfrombytes(path.read_bytes()).shape[:2]
+    assert file.size == (width, height)
+    if form == 'JPEG':
+        assert file.size == ((48, 64) if orientation in (6, 8) else (64, 48))
+        assert file.orientation == (orientation or 1)
+
+
+# Image files
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG'])
+def test_ends_of_files(tmp_path, form):
+    """Cut off by a byte or a half is noticed without decoding; bytes after the end are not."""
+    path = tmp_path / 'picture'
+    jpeg(path, form=form, size=(200, 100))
+    whole = path.read_bytes()
+    for content, state in [
+        (whole, State.FINE),
+        (whole + bytes(5), State.FINE),
+        (whole + b'notes of a telephone' * 20, State.FINE),
+        (whole[: len(whole) // 2], State.BROKEN),
+        (whole[:-200], State.BROKEN),
+        (whole[:20], State.BROKEN),
+    ]:
+        path.write_bytes(content)
+        assert open_image(str(path)).state is state, (len(content), len(whole))
+
+
+def test_a_picture_too_large_for_pillow(tmp_path, monkeypatch):
+    """Pillow refuses pictures of more than twice so many pixels; mmdet reads them."""
+    jpeg(tmp_path / 'picture.jpg')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
+    assert open_image(str(tmp_path / 'picture.jpg')).size == (64, 48)
+
+
+def test_only_decoding_shows_damage_inside(tmp_path):
+    path = tmp_path / 'picture.bmp'
+    jpeg(path, form='BMP')
+    path.write_bytes(path.read_bytes()[:1000])
+    assert open_image(str(path)).state is State.FINE
+    assert open_image(str(path), decode=True).state is State.BROKEN
+
+
+@pytest.mark.parametrize(
+    ('move', 'hint'),
+    [
+        (lambda folder: folder / 'below', 'below has them'),
+        (lambda folder: folder.parent, '{parent} has them'),
+    ],
+)
+def test_where_missing_files_are(small_set, move, hint):
+    content, folder = small_set
+    target = move(folder)
+    target.mkdir(exist_ok=True)
+    for image in content['images']:
+        (folder / image['file_name']).rename(target / image['file_name'])
+    (line,) = _file_problems(content, folder)
+    assert f'image files missing: {len(content["images"])}' in line
+    assert hint.format(parent=folder.parent) in line
+
+
+def test_missing_by_case_or_backslash(small_set):
+    content, folder = small_set
+    name = content['images'][0]['file_name']
+    (folder / name).rename(folder / name.upper())
+    (line,) = _file_problems(content, folder)
+    assert f'{name.upper()} differs in upper and lower case only' in line
+    content['images'][0]['file_name'] = f'images\\{name}'
+    (line,) = _file_problems(content, folder)
+    assert 'write / instead of \\' in line
+
+
+def _file_problems(content, folder):
+    report = check_set(str(write(content, folder)), str(folder))
+    return [line for line in sentences(report) if line.startswith('problem')]
+
+
+def test_notes_do_not_fail(small_set):
+    content, folder = small_set
+    image = content['images'][0]
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] != image['id']]
+    shutil.copy(folder / image['file_name'], folder / 'another.jpg')
+    jpeg(folder / image['file_name'], orientation=3, size=(96, 96))
+    report = check_set(str(write(content, folder)), str(folder))
+    assert not report.problems
+    notes = [line for line in sentences(report) if line.startswith('note: ')]
+    assert any('image files that EXIF asks to turn or mirror: 1' in line for line in notes)
+    assert any(f'images without objects: 1, such as {image["file_name"]}' in x for x in notes)
+    assert any('does not name: 1' in line and 'another.jpg' in line for line in notes)
+
+
+# Counts and pictures
+
+
+def test_counts_are_those_of_the_shapes(tmp_path):
+    shapes = ShapesDetection(train=8, val=4, size=128)
+    shapes.write(tmp_path)
+    coco = read_coco(str(tmp_path / 'annotations/instances_train2017.json'))
+    distribution = measure(coco)
+    counts = shapes.count(tmp_path)['train']
+    for place, name in enumerate(CLASSES):
+        for column, size in enumerate(('small', 'medium', 'large')):
+            assert distribution.objects[place, column] == counts[name, size]
+    assert distribution.objects.sum() == sum(counts.values()) > 8
+    per_image = np.unique(coco.annotations.images, return_counts=True)[1]
+    assert distribution.per_image[-1] == per_image.max()
+    assert distribution.per_image[3] == np.median(per_image)
+    assert class_table(distribution).row_count == len(CLASSES) + 1
+
+
+@pytest.mark.parametrize('keep_ratio', [True, False])
+@pytest.mark.parametrize('size', [(640, 480), (480, 640), (2000, 100)])
+def test_resize_is_mmcvs(size, keep_ratio):
+    resize = Resize(((1333, 800),), keep_ratio)
+    expected = mmcv.rescale_size(size, (1333, 800)) if keep_ratio else (1333, 800)
+    factors = resize.factors(np.array([size], dtype=float))[0]
+    assert np.abs(factors * size - expected).max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ('transform', 'expected'),
+    [
+        (dict(type='Resize', scale=(1333, 800), keep_ratio=True), Resize(((1333, 800),))),
+        (dict(type='mmdet.Resize', scale=(64, 64)), Resize(((64, 64),), keep_ratio=False)),
+        (
+            dict(type='RandomChoiceResize', scales=[(480, 99), (512, 99)], keep_ratio=True),
+            Resize(((480, 99), (512, 99))),
+        ),
+        (dict(type='RandomFlip', prob=0.5), None),
+    ],
+)
+def test_resize_of_a_pipeline(transform, expected):
+    assert find_resize(config(pipeline=[transform])) == expected
+
+
+def test_faulty_images_are_drawn_first(small_set):
+    content, folder = small_set
+    coco = read_coco(str(write(content, folder)))
+    faulty = Finding('faults', 2, images=(3, 2))
+    assert choose(coco, [faulty], 2) == [3, 0]
+    assert sorted(choose(coco, [faulty], 9)) == [0, 1, 2, 3]
+    assert choose(coco, [], 2) == [0, 2]
+
+
+def test_pictures(monkeypatch, capsys, small_set, tmp_path):
+    """Boxes and masks are drawn where they are; an image that cannot be read is left out."""
+    content, folder = small_set
+    for image in content['images']:
+        cv2.imwrite(str(folder / image['file_name']), np.zeros((96, 96, 3), np.uint8))
+    first, second, broken, _ = (image['id'] for image in content['images'])
+    box = dict(category_id=1, iscrowd=0, area=400)
+    square = [[60, 60, 80, 60, 80, 80, 60, 80]]
+    content['annotations'] = [
+        dict(box, id=1, image_id=first, bbox=[60, 60, 20, 20], segmentation=square),
+        dict(box, id=2, image_id=second, bbox=[60, 60, 20, 20]),
+        dict(box, id=4, image_id=second, bbox=[400, 400, 20, 20]),
+        dict(box, id=5, image_id=second, bbox=[88, 88, 200, 200], segmentation=[[0, 0, 1e12] * 2]),
+        dict(
+            box,
+            id=6,
+            image_id=second,
+            bbox=[2, 80, 9, 9],
+            segmentation=dict(size=[96, 96], counts='no RLE'),
+        ),
+        dict(box, id=3, image_id=broken, bbox=[60, 60, 20, 20], segmentation=[[1, 2]]),
+    ]
+    (folder / content['images'][2]['file_name']).write_bytes(b'none')
+    path, pictures = write(content, folder), tmp_path / 'pictures'
+    code = run(monkeypatch, path, folder, '--draw', pictures)
+    assert 'has 4 kinds of problems' in code
+    assert f'2 images drawn into {pictures}' in capsys.readouterr().out
+    names = {image['id']: Path(image['file_name']).stem for image in content['images']}
+    drawn = {file.stem.split('_')[1]: cv2.imread(str(file)) for file in pictures.iterdir()}
+    assert sorted(drawn) == sorted([names[first], names[second]])
+    with_mask, with_box = drawn[names[first]], drawn[names[second]]
+    assert with_mask.shape == (96, 96, 3)
+    assert with_mask[72:78, 72:78].max(-1).mean() > 60
+    assert with_box[72:78, 72:78].max(-1).mean() < 30  # nothing but its frame
+    assert with_box[60:80, 78:82].max() > 100
+    assert with_mask[:40, :40].max() < 30
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize('split', ['train2017', 'val2017'])
+def test_real_photographs(split):
+    """The numbers that the README of the sample of COCO states, and what is wrong with it."""
+    root = SHARED / 'coco_mini'
+    cfg = Config.fromfile(ROOT / 'configs' / 'mask_rcnn_dsnet_s_fpn_1x_coco.py')
+    report = check_set(
+        str(root / f'annotations/instances_{split}.json'), str(root / split), cfg, decode=True
+    )
+    distribution = report.distribution
+    images, objects, crowds = dict(train2017=(334, 2838, 28), val2017=(204, 1786, 21))[split]
+    assert len(report.coco.images.ids) == images
+    assert distribution.objects.sum() + distribution.crowds.sum() == objects
+    assert distribution.crowds.sum() == crowds
+    assert (distribution.images > 0).all()
+    assert [finding.title for finding in report.problems] == []
