@@ -1,0 +1,1 @@
+"""From VOC-style XML and YOLO's text files to COCO's format."""

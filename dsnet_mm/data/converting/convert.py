@@ -1,0 +1,158 @@
+"""From a foreign format to COCO's: a whole set, or nothing."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsnet_mm.data.image_files import Progress, State, open_images
+from dsnet_mm.errors import UserError
+
+from . import coco, voc, yolo
+from .sample import ALL, Found, Labels
+
+FORMATS = dict(voc=voc, yolo=yolo)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of a set.
+
+    Attributes:
+        classes: The classes, in the order of all files.
+        written: The files.
+        remarks: What was assumed or left out, in sentences without their full stops.
+    """
+
+    classes: tuple[str, ...]
+    written: tuple[coco.Written, ...]
+    remarks: tuple[str, ...]
+
+
+def convert(
+    kind: str,
+    source: str,
+    target: str,
+    classes: Sequence[str] | None = None,
+    val: float = 0.0,
+    skip: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Write an annotation file for each split of a set.
+
+    The images stay where they are; their names in the files are relative to ``source``. All
+    files list the same categories in the same order, by which mmdet numbers the classes.
+
+    Args:
+        kind: One of :data:`FORMATS`.
+        source: Folder of the set.
+        target: Folder of the annotation files, made where it is missing.
+        classes: Names of the classes in their order, instead of the set's own.
+        val: Share of the images to keep for validation, for a set that is not divided.
+        skip: Whether to leave out images whose files are faulty.
+        force: Whether to write over annotation files in ``target``.
+        progress: Shows how far the reading of images is.
+
+    Raises:
+        UserError: If anything is missing or faulty; then nothing is written.
+    """
+    root = Path(source)
+    _check_options(root, classes, val)
+    found = FORMATS[kind].find(root)
+    _divide(root, found, val)
+    files = {split: Path(target) / f'{split}.json' for split in found.splits}
+    _check_target(Path(target), files.values(), force)
+    sizes, faults = _open(found, progress)
+    labels = FORMATS[kind].read_all(found, sizes, classes)
+    faults.update(labels.faults)
+    _check_labels(root, labels, faults, skip)
+    contents = {}
+    for split, pairs in found.splits.items():
+        images = [
+            coco.Labelled(_relative(pair.image, root), sizes[pair.image], labels.items[pair.image])
+            for pair in pairs
+            if pair.image in labels.items
+        ]
+        contents[files[split]] = coco.content(kind, images, labels.classes)
+    coco.write(contents)
+    remarks = labels.remarks
+    if faults:
+        remarks += (f'{len(faults)} images are left out, that of {next(iter(faults))} among them',)
+    written = tuple(coco.count(path, content) for path, content in contents.items())
+    return Conversion(labels.classes, written, remarks)
+
+
+def _check_options(root: Path, classes: Sequence[str] | None, val: float) -> None:
+    if not root.is_dir():
+        raise UserError(f'{root} is no folder; give the folder of the set')
+    if not 0 <= val < 1:
+        raise UserError(f'--val is {val:g}, but must be a share between 0 and 1, such as 0.2')
+    if classes is not None and len(set(classes)) < len(classes):
+        raise UserError('--classes names a class twice; give each once')
+
+
+def _divide(root: Path, found: Found, val: float) -> None:
+    """Take images for validation from a set that has none, the same ones each time."""
+    if not val:
+        return
+    if 'val' in found.splits:
+        raise UserError(f'{root} has a split for validation already; leave --val out')
+    split = ALL if ALL in found.splits else 'train'
+    pairs = found.splits.pop(split, [])
+    ranked = sorted(pairs, key=lambda pair: zlib.crc32(_relative(pair.image, root).encode()))
+    number = max(1, round(val * len(pairs)))
+    if number >= len(pairs):
+        raise UserError(
+            f'--val {val:g} leaves none of the {len(pairs)} images to train on; give a smaller one'
+        )
+    kept = {pair.image for pair in ranked[:number]}
+    found.splits['train'] = [pair for pair in pairs if pair.image not in kept]
+    found.splits['val'] = [pair for pair in pairs if pair.image in kept]
+
+
+def _check_target(target: Path, files: Iterable[Path], force: bool) -> None:
+    if target.suffix == '.json' or (target.exists() and not target.is_dir()):
+        raise UserError(f'{target} is no folder; give one for the annotation files')
+    there = [file for file in files if file.exists()]
+    if there and not force:
+        raise UserError(
+            f'{there[0]} is there already; give another folder, or --force to replace it'
+        )
+
+
+def _open(
+    found: Found, progress: Progress | None
+) -> tuple[dict[Path, tuple[int, int]], dict[Path, str]]:
+    """The sizes of the images, and what is wrong with those that cannot be read."""
+    sizes, faults = {}, {}
+    pairs = found.pairs()
+    opened = open_images([str(pair.image) for pair in pairs], progress=progress)
+    for pair, image in zip(pairs, opened, strict=True):
+        if image.state is State.FINE:
+            sizes[pair.image] = image.size
+        elif image.state is State.MISSING:
+            faults[pair.label or pair.image] = f'there is no image {pair.image}'
+        else:
+            reason = f'its image {pair.image} cannot be read ({image.reason})'
+            faults[pair.label or pair.image] = reason
+    return sizes, faults
+
+
+def _check_labels(root: Path, labels: Labels, faults: dict[Path, str], skip: bool) -> None:
+    if faults and not skip:
+        path, reason = next(iter(faults.items()))
+        more = f' (nor {len(faults) - 1} more)' if len(faults) > 1 else ''
+        raise UserError(
+            f'{path} cannot be converted{more}: {reason}; correct it, or leave such images out '
+            'with --skip'
+        )
+    if not any(labels.items.values()):
+        raise UserError(f'{root} has no object in any of its label files; give another folder')
+
+
+def _relative(path: Path, root: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()

@@ -1,0 +1,285 @@
+"""Sets with a text file for each image, as YOLO and Darknet have them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dsnet_mm.errors import UserError
+
+from .sample import Found, Item, LabelError, Labels, Pair, find_images, replace_folder, split_of
+
+_NAME_FILES = ('classes.txt', 'obj.names', 'labels.txt', '_darknet.labels')
+_IMAGE_FOLDERS = ('images', 'jpegimages', 'image', 'img')
+_LISTS = ('train.txt', 'val.txt', 'test.txt', 'README.txt')
+_SPLIT_KEYS = ('train', 'val', 'test')
+_OVER = 0.01  # share of the image that a coordinate may lie beyond the edge, where it is cut off
+
+
+def find(root: Path) -> Found:
+    """Find the images of a set, their text files, and the names of the classes.
+
+    Splits and names are those of ``data.yaml``; without it, the splits are those that folders
+    are named after, and the names are in ``classes.txt`` or ``obj.names``.
+
+    Raises:
+        UserError: If there is no image or no text file, or what lists them is broken.
+    """
+    file = _find_settings(root)
+    settings = _read_yaml(file) if file else {}
+    found = Found(classes=_yaml_names(file, settings) or _listed_names(root))
+    found.keypoints = _keypoints(file, settings)
+    for split in _SPLIT_KEYS:
+        for image in _yaml_images(root, file, settings, split):
+            found.add(split, _pair(image))
+    if not found.splits:
+        for image in find_images(root):
+            found.add(split_of(image.relative_to(root)), _pair(image))
+    pairs = found.pairs()
+    if not any(pair.label for pair in pairs):
+        raise UserError(
+            f'{root} has {len(pairs)} images but no text file for any of them; give the folder of '
+            "a YOLO set, whose text files lie beside the images or in 'labels' beside 'images'"
+        )
+    return found
+
+
+def read_all(
+    found: Found, sizes: dict[Path, tuple[int, int]], classes: Sequence[str] | None
+) -> Labels:
+    """Read the text files of the images in ``sizes``.
+
+    Args:
+        found: The files of the set.
+        sizes: Widths and heights in pixels of the images that can be read.
+        classes: The classes by their numbers; if None, those that the set names.
+
+    Raises:
+        UserError: If the classes are named nowhere.
+    """
+    names = tuple(classes or found.classes or ())
+    if not names:
+        raise UserError(
+            'the set does not name its classes; put a data.yaml or classes.txt into its folder or '
+            'give --classes NAME ...'
+        )
+    items, faults = {}, {}
+    bare = 0
+    for pair in found.pairs():
+        if pair.image not in sizes:
+            continue
+        bare += pair.label is None
+        try:
+            items[pair.image] = (
+                read(pair.label, sizes[pair.image], names, found.keypoints) if pair.label else []
+            )
+        except LabelError as error:
+            faults[pair.label] = str(error)
+    remarks = []
+    if bare:
+        remarks.append(f'{bare} images have no text file and count as images without objects')
+    orphans = list(_orphans(found))
+    if orphans:
+        remarks.append(f'{len(orphans)} text files have no image, {orphans[0]} among them')
+    return Labels(items, names, faults, tuple(remarks))
+
+
+def read(
+    label: Path, size: tuple[int, int], classes: Sequence[str], keypoints: int = 0
+) -> list[Item]:
+    """Read a text file: a line is a class and a box, or a class and a polygon.
+
+    Args:
+        label: The file.
+        size: Width and height of the image in pixels.
+        classes: Names of the classes by their numbers.
+        keypoints: How many numbers of keypoints may follow a box; they are left out.
+
+    Raises:
+        LabelError: If a line is something else.
+    """
+    try:
+        lines = label.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelError('it cannot be read as text') from error
+    items = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                items.append(_item(line.split(), size, classes, keypoints))
+            except LabelError as error:
+                raise LabelError(f'line {number}: {error}') from error
+    return items
+
+
+def _keypoints(file: Path | None, settings: dict[str, Any]) -> int:
+    """How many numbers of keypoints follow each box, as ``kpt_shape`` says."""
+    shape = settings.get('kpt_shape', [0])
+    if not isinstance(shape, list) or not all(type(number) is int for number in shape):
+        raise UserError(f'kpt_shape of {file} is {shape!r}; write [points, 2 or 3]')
+    return math.prod(shape)
+
+
+def _item(words: list[str], size: tuple[int, int], classes: Sequence[str], keypoints: int) -> Item:
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        raise LabelError(f'{" ".join(words)[:40]!r} are not all numbers') from None
+    if not all(map(math.isfinite, numbers)):
+        raise LabelError(f'{" ".join(words)[:40]!r} are not all finite numbers')
+    label, values = numbers[0], numbers[1:]
+    if label not in range(len(classes)):
+        raise LabelError(
+            f'there is no class {words[0]}, only 0 to {len(classes) - 1} ({", ".join(classes[:5])}'
+            f'{", ..." if len(classes) > 5 else ""})'
+        )
+    if keypoints and len(values) == 4 + keypoints:
+        values = values[:4]
+    if len(values) == 5:
+        values = values[:4]  # a confidence follows
+    if len(values) < 4 or len(values) % 2:
+        raise LabelError(
+            f'{len(values)} numbers follow the class, neither a box of 4 nor pairs of a polygon'
+        )
+    if min(values) < -_OVER or max(values) > 1 + _OVER:
+        beyond = next(value for value in values if not -_OVER <= value <= 1 + _OVER)
+        raise LabelError(f'{beyond:g} is no fraction of the image, which is between 0 and 1')
+    if len(values) == 4:
+        return Item(classes[int(label)], _box(*values, size))
+    points = [
+        round(min(max(value, 0.0), 1.0) * size[place % 2], 3) for place, value in enumerate(values)
+    ]
+    left, top, right, bottom = (edge(points[axis::2]) for edge in (min, max) for axis in (0, 1))
+    return Item(
+        classes[int(label)],
+        (left, top, *_extent(right - left, bottom - top)),
+        (tuple(points),),
+    )
+
+
+def _box(
+    x: float, y: float, width: float, height: float, size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """A box in pixels, cut off at the edges of the image."""
+    edges = []
+    for middle, length, side in ((x, width, size[0]), (y, height, size[1])):
+        low = max(0.0, middle - length / 2) * side
+        high = min(1.0, middle + length / 2) * side
+        edges.append((round(low, 3), round(high, 3)))
+    (left, right), (top, bottom) = edges
+    return left, top, *_extent(right - left, bottom - top)
+
+
+def _extent(width: float, height: float) -> tuple[float, float]:
+    if width <= 0 or height <= 0:
+        raise LabelError('the object has no width or no height')
+    return round(width, 3), round(height, 3)
+
+
+def _pair(image: Path) -> Pair:
+    """An image and its text file: in ``labels`` beside ``images``, or beside the image."""
+    elsewhere = replace_folder(image, _IMAGE_FOLDERS, 'labels')
+    for label in (elsewhere, image):
+        if label and label.with_suffix('.txt').is_file():
+            return Pair(image, label.with_suffix('.txt'))
+    return Pair(image, None)
+
+
+def _orphans(found: Found) -> Iterator[Path]:
+    """Yield the text files beside those that were read which belong to no image."""
+    labels = {pair.label for pair in found.pairs() if pair.label}
+    for folder in sorted({label.parent for label in labels}):
+        for path in sorted(folder.glob('*.txt')):
+            if path not in labels and path.name not in (*_NAME_FILES, *_LISTS):
+                yield path
+
+
+def _find_settings(root: Path) -> Path | None:
+    """The YAML file of a set, None if there is none."""
+    files = [path for path in sorted(root.glob('*')) if path.suffix in ('.yaml', '.yml')]
+    usual = [path for path in files if path.stem in ('data', 'dataset')]
+    if len(files) > 1 and len(usual) != 1:
+        raise UserError(
+            f'{root} has several YAML files, {", ".join(path.name for path in files)}; keep the '
+            'one that describes the set, under the name data.yaml'
+        )
+    return (usual or files or [None])[0]
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{file} cannot be read as YAML: {reason}; correct it') from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no keys and values; write at least 'names: [...]' into it")
+    return content
+
+
+def _yaml_names(file: Path | None, settings: dict[str, Any]) -> tuple[str, ...] | None:
+    names = settings.get('names')
+    if names is None:
+        return None
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise UserError(
+            f"'names' of {file} must be a list of classes, or give each a number from 0; correct it"
+        )
+    return tuple(map(str, names))
+
+
+def _yaml_images(
+    root: Path, file: Path | None, settings: dict[str, Any], split: str
+) -> dict[Path, None]:
+    """The images of a split as the YAML file lists it, in order; none if it does not."""
+    value = settings.get(split, settings.get('valid') if split == 'val' else None)
+    images: dict[Path, None] = {}
+    for entry in [value] if isinstance(value, str) else value or []:
+        place = _resolve(root, file, settings, str(entry))
+        if place:
+            images.update(dict.fromkeys(_images_at(place, root)))
+        elif split != 'test':  # which is often named and not shipped
+            raise UserError(
+                f"'{split}' of {file} is {str(entry)!r}, which is not there; write the folder "
+                'relative to the file'
+            )
+    return images
+
+
+def _resolve(root: Path, file: Path, settings: dict[str, Any], entry: str) -> Path | None:
+    """Where an entry lies. ``path`` of a set that was moved, and the ``../`` that some exports
+    write by mistake, lead nowhere; then the folder of the set itself counts."""
+    inside = Path(*(part for part in Path(entry).parts if part != '..'))
+    base = file.parent / str(settings.get('path') or '')
+    for place in (base / entry, file.parent / entry, root / inside):
+        if place.exists():
+            return place
+    return None
+
+
+def _images_at(place: Path, root: Path) -> Iterator[Path]:
+    """The images below a folder, or those that a text file lists."""
+    if place.is_dir():
+        yield from find_images(place)
+        return
+    for line in place.read_text(encoding='utf-8', errors='replace').splitlines():
+        if line.strip():
+            path = Path(line.strip())
+            # Darknet's lists begin where it is started, with a folder above the set
+            places = [place.parent / path, root / path, root / Path(*path.parts[1:])]
+            yield next(filter(Path.is_file, places), places[0])
+
+
+def _listed_names(root: Path) -> tuple[str, ...] | None:
+    """The classes in a file with one on each line, None if there is none."""
+    for path in sorted(root.rglob('*')):
+        if path.name in _NAME_FILES or path.suffix == '.names':
+            lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+            return tuple(line.strip() for line in lines if line.strip()) or None
+    return None

@@ -1,0 +1,555 @@
+"""tools/convert_data.py: what it writes is what stood in the labels, or it writes nothing."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, tool
+from mmdet.datasets import CocoDataset, XMLDataset
+from PIL import Image, ImageDraw
+
+from dsnet_mm.data.checking.check import check_set
+from dsnet_mm.data.converting.convert import convert
+from dsnet_mm.data.shapes import METAINFO
+
+TOOL = ROOT / 'tools' / 'convert_data.py'
+CLASSES = METAINFO['classes']  # sorted by name, as the converter sorts those of VOC
+
+
+def run(monkeypatch, *args):
+    """Run the tool in this process and return its exit code: 0, 2, or the text for stderr."""
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
+    with pytest.raises(SystemExit) as exit_info:
+        runpy.run_path(str(TOOL), run_name='__main__')
+    return exit_info.value.code
+
+
+def files_below(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
+
+
+def load(path):
+    return json.loads(Path(path).read_text())
+
+
+def truth(shapes_root, split):
+    """For each image of the shapes: its file, and (class, box, polygons) of its objects."""
+    content = load(shapes_root / f'annotations/instances_{split}2017.json')
+    objects = {image['id']: [] for image in content['images']}
+    for item in content['annotations']:
+        polygons = item['segmentation']
+        objects[item['image_id']].append((CLASSES[item['category_id'] - 1], item['bbox'], polygons))
+    folder = shapes_root / f'{split}2017'
+    return {folder / image['file_name']: objects[image['id']] for image in content['images']}
+
+
+def voc_xml(name, objects, size=(96, 96), origin=1):
+    """An XML file as VOC writes it: pixels count from 1 and the last one belongs to the box."""
+    root = ElementTree.Element('annotation')
+
+    def add(parent, **texts):
+        for tag, text in texts.items():
+            ElementTree.SubElement(parent, tag).text = str(text)
+
+    add(root, filename=name)
+    add(ElementTree.SubElement(root, 'size'), width=size[0], height=size[1], depth=3)
+    for number, (label, (left, top, width, height), _) in enumerate(objects):
+        element = ElementTree.SubElement(root, 'object')
+        add(element, name=label, difficult=int(number == 1))
+        add(ElementTree.SubElement(element, 'bndbox'), xmin=left + origin, ymin=top + origin,
+            xmax=left + width, ymax=top + height)  # fmt: skip
+    return ElementTree.tostring(root, encoding='unicode')
+
+
+def yolo_text(objects, polygons, size=96):
+    """A text file as YOLO has it: the class, then fractions of the image."""
+    lines = []
+    for label, (left, top, width, height), outlines in objects:
+        numbers = (left + width / 2, top + height / 2, width, height)
+        if polygons:
+            numbers = outlines[0]
+        fractions = ' '.join(f'{number / size:.6f}' for number in numbers)
+        lines.append(f'{CLASSES.index(label)} {fractions}\n')
+    return ''.join(lines)
+
+
+def build(kind, root, shapes_root, image_folder, label_folder, split='train', **options):
+    """Write a split of the shapes as a set in another format; return the objects by file name."""
+    (root / image_folder).mkdir(parents=True, exist_ok=True)
+    (root / label_folder).mkdir(parents=True, exist_ok=True)
+    for image, objects in truth(shapes_root, split).items():
+        shutil.copy(image, root / image_folder)
+        label = root / label_folder / image.stem
+        if kind == 'voc':
+            text = voc_xml(image.name, objects, **options)
+            label.with_suffix('.xml').write_text(text)
+        else:
+            text = yolo_text(objects, options.get('polygons', False))
+            label.with_suffix('.txt').write_text(text)
+    prefix = f'{image_folder}/' if image_folder != '.' else ''
+    return {f'{prefix}{image.name}': v for image, v in truth(shapes_root, split).items()}
+
+
+@pytest.fixture
+def voc(tmp_path, shapes_root):
+    root = tmp_path / 'set'
+    return root, build('voc', root, shapes_root, 'JPEGImages', 'Annotations')
+
+
+@pytest.fixture
+def yolo(tmp_path, shapes_root):
+    root = tmp_path / 'set'
+    objects = build('yolo', root, shapes_root, 'images/val', 'labels/val')
+    (root / 'data.yaml').write_text(f'names: {list(CLASSES)}\nval: images/val\n')
+    return root, objects
+
+
+def check_content(path, root, objects, tolerance=1e-3):
+    """Compare a file with what was put into the labels, and check it as a user would."""
+    content = load(path)
+    assert [category['name'] for category in content['categories']] == list(CLASSES)
+    assert sorted(image['file_name'] for image in content['images']) == sorted(objects)
+    found = {image['id']: [] for image in content['images']}
+    for annotation in content['annotations']:
+        found[annotation['image_id']].append(annotation)
+    for image in content['images']:
+        assert (image['width'], image['height']) == (96, 96)
+        expected = objects[image['file_name']]
+        assert len(found[image['id']]) == len(expected)
+        for annotation, (label, box, _) in zip(found[image['id']], expected, strict=True):
+            assert CLASSES[annotation['category_id'] - 1] == label
+            assert np.abs(np.subtract(annotation['bbox'], box)).max() <= tolerance
+    assert not check_set(str(path), str(root)).problems
+    return content
+
+
+# What is written
+
+
+@pytest.mark.parametrize('origin', [1, 0])
+def test_boxes_of_voc(monkeypatch, capsys, tmp_path, shapes_root, origin):
+    root = tmp_path / 'set'
+    objects = build('voc', root, shapes_root, 'JPEGImages', 'Annotations', origin=origin)
+    if not origin:  # so that it can be told
+        first = next(iter(objects.values()))[0]
+        first[1][:] = [0, first[1][1], first[1][0] + first[1][2], first[1][3]]
+        name = Path(next(iter(objects))).name
+        path = root / 'Annotations' / f'{Path(name).stem}.xml'
+        path.write_text(voc_xml(name, next(iter(objects.values())), origin=0))
+    assert run(monkeypatch, 'voc', root, root / 'annotations') == 0
+    output = capsys.readouterr().out
+    assert f'coordinates are taken to count from {origin}' in output
+    assert f'classes = {CLASSES!r}' in output
+    check_content(root / 'annotations/all.json', root, objects)
+
+
+def test_voc_is_read_as_mmdet_reads_it(voc):
+    """mmdet's own VOC data set gives the same objects, and ends a box one pixel earlier."""
+    root, _ = voc
+    convert('voc', str(root), str(root / 'annotations'))
+    metainfo = dict(classes=CLASSES)
+    ours = CocoDataset(
+        ann_file=str(root / 'annotations/all.json'), data_prefix=dict(img=str(root)),
+        metainfo=metainfo, pipeline=[], serialize_data=False,
+    )  # fmt: skip
+    (root / 'list.txt').write_text(
+        '\n'.join(sorted(path.stem for path in (root / 'Annotations').iterdir()))
+    )
+    theirs = XMLDataset(
+        ann_file=str(root / 'list.txt'), data_root=str(root), metainfo=metainfo, pipeline=[],
+        data_prefix=dict(sub_data_root=''), serialize_data=False,
+    )  # fmt: skip
+    difficult = 0
+    for mine, other in zip(ours.data_list, theirs.data_list, strict=True):
+        assert Path(mine['img_path']).name == Path(other['img_path']).name
+        for item, reference in zip(mine['instances'], other['instances'], strict=True):
+            assert item['bbox_label'] == reference['bbox_label']
+            assert item['ignore_flag'] == reference['ignore_flag']
+            assert item['bbox'][:2] == reference['bbox'][:2]
+            assert item['bbox'][2:] == [edge + 1 for edge in reference['bbox'][2:]]
+            difficult += item['ignore_flag']
+    assert difficult > 0
+
+
+def test_boxes_of_yolo(yolo):
+    root, objects = yolo
+    conversion = convert('yolo', str(root), str(root / 'annotations'))
+    assert conversion.classes == CLASSES
+    assert [file.path.name for file in conversion.written] == ['val.json']
+    check_content(root / 'annotations/val.json', root, objects)
+
+
+def test_polygons_of_yolo(tmp_path, shapes_root):
+    """Polygons keep their corners; box and area are theirs."""
+    root = tmp_path / 'set'
+    objects = build('yolo', root, shapes_root, 'images', 'labels', polygons=True)
+    (root / 'classes.txt').write_text('\n'.join(CLASSES))
+    convert('yolo', str(root), str(root / 'annotations'))
+    content = load(root / 'annotations/all.json')
+    outlines = [outline for items in objects.values() for _, _, (outline, *_) in items]
+    assert len(outlines) == len(content['annotations'])
+    for annotation, outline in zip(content['annotations'], outlines, strict=True):
+        ((*found,),) = annotation['segmentation']
+        assert np.abs(np.subtract(found, outline)).max() < 1e-3
+        corners = np.array(outline).reshape(-1, 2)
+        x, y, width, height = annotation['bbox']
+        assert np.allclose([x, y], corners.min(0), atol=1e-3)
+        assert np.allclose([x + width, y + height], corners.max(0), atol=2e-3)
+        image = Image.new('L', (960, 960))
+        ImageDraw.Draw(image).polygon([tuple(corner) for corner in corners * 10], fill=1)
+        assert annotation['area'] == pytest.approx(np.array(image).sum() / 100, rel=0.1, abs=3)
+
+
+def test_lines_of_yolo(yolo):
+    """A confidence and keypoints are left out, and what lies over the edge is cut off."""
+    root, objects = yolo
+    name, other, third = sorted(objects)[:3]
+    lines = {
+        name: '1 0.5 0.5 0.25 0.5 0.9\n\n',
+        other: '2 0.5 0.5 0.25 0.5 0.1 0.1 2 0.2 0.2 2\n',
+        third: '0.0 1e-1 0.5 0.25 0.5\n',
+    }
+    for image, text in lines.items():
+        (root / image.replace('images', 'labels')).with_suffix('.txt').write_text(text)
+    with (root / 'data.yaml').open('a') as file:
+        file.write('kpt_shape: [2, 3]\n')
+    convert('yolo', str(root), str(root / 'annotations'))
+    content = load(root / 'annotations/val.json')
+    ids = {image['file_name']: image['id'] for image in content['images']}
+    found = {a['image_id']: (a['category_id'], a['bbox']) for a in content['annotations']}
+    assert found[ids[name]] == (2, [36, 24, 24, 48])
+    assert found[ids[other]] == (3, [36, 24, 24, 48])
+    assert found[ids[third]] == (1, [0, 24, 21.6, 48])
+
+
+def test_polygons_of_voc(voc):
+    root, objects = voc
+    path = next(iter((root / 'Annotations').iterdir()))
+    outline = '<polygon>{}</polygon>'.format(
+        ''.join(f'<x{i}>{x}</x{i}><y{i}>{y}</y{i}>' for i, (x, y) in enumerate(
+            [(11, 21), (31, 21), (31, 61)], 1)))  # fmt: skip
+    path.write_text(path.read_text().replace('</object>', f'{outline}</object>', 1))
+    convert('voc', str(root), str(root / 'annotations'))
+    masks = [a for a in load(root / 'annotations/all.json')['annotations'] if a['segmentation']]
+    assert [mask['segmentation'] for mask in masks] == [[[10, 20, 30, 20, 30, 60]]]
+    assert masks[0]['area'] == 400
+
+
+def test_a_turned_photograph(tmp_path):
+    """Fractions are those of the picture as EXIF turns it, in which mmdet sees it."""
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new('RGB', (80, 40)).save(tmp_path / 'a.jpg', exif=exif)
+    (tmp_path / 'a.txt').write_text('0 0.5 0.5 0.5 0.5')
+    convert('yolo', str(tmp_path), str(tmp_path / 'out'), classes=['cat'])
+    content = load(tmp_path / 'out/all.json')
+    assert (content['images'][0]['width'], content['images'][0]['height']) == (40, 80)
+    assert content['annotations'][0]['bbox'] == [10, 20, 20, 40]
+    assert not check_set(str(tmp_path / 'out/all.json'), str(tmp_path)).problems
+
+
+def image_sets(root, splits):
+    (root / 'ImageSets/Main').mkdir(parents=True)
+    for split, images in splits.items():
+        text = ''.join(f'{image.stem}\n' for image in images)
+        (root / f'ImageSets/Main/{split}.txt').write_text(text)
+    # VOC has a list for each class beside them, with a second column
+    (root / 'ImageSets/Main/circle_train.txt').write_text('no_such_file -1\n')
+
+
+VOC_LAYOUTS = {
+    'ImageSets': ('JPEGImages', 'Annotations', 'JPEGImages', 'Annotations'),
+    'folders': ('train', 'train', 'valid', 'valid'),
+    'folders of folders': (
+        'train/images', 'train/annotations', 'val/images', 'val/annotations'),
+    'parallel folders': (
+        'images/train', 'annotations/train', 'images/val', 'annotations/val'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('layout', VOC_LAYOUTS)
+def test_layouts_of_voc(tmp_path, shapes_root, layout):
+    images, labels, val_images, val_labels = VOC_LAYOUTS[layout]
+    root = tmp_path / 'set'
+    train = build('voc', root, shapes_root, images, labels, 'train')
+    val = build('voc', root, shapes_root, val_images, val_labels, 'val')
+    if layout == 'ImageSets':
+        image_sets(root, dict(train=map(Path, train), val=map(Path, val)))
+    conversion = convert('voc', str(root), str(tmp_path / 'out'))
+    assert sorted(file.path.name for file in conversion.written) == ['train.json', 'val.json']
+    check_content(tmp_path / 'out/train.json', root, train)
+    check_content(tmp_path / 'out/val.json', root, val)
+
+
+def listed(root, images):
+    for split, names in images.items():
+        (root / f'{split}.txt').write_text(''.join(f'./{name}\n' for name in names))
+    return 'train: train.txt\nval: val.txt\n'
+
+
+YOLO_LAYOUTS = {
+    'images and labels': (
+        'images/train', 'labels/train', 'images/val', 'labels/val',
+        lambda *_: 'path: ../datasets/elsewhere\ntrain: images/train\nval: images/val\ntest: x\n'),
+    'exports with wrong paths': (
+        'train/images', 'train/labels', 'valid/images', 'valid/labels',
+        lambda *_: 'train: ../train/images\nval: ../valid/images\n'),
+    'lists of images': (
+        'images/a', 'labels/a', 'images/b', 'labels/b', listed),
+    'folders without settings': (
+        'train/images', 'train/labels', 'valid/images', 'valid/labels', None),
+    'labels beside the images': ('train', 'train', 'val', 'val', None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('layout', YOLO_LAYOUTS)
+def test_layouts_of_yolo(tmp_path, shapes_root, layout):
+    images, labels, val_images, val_labels, settings = YOLO_LAYOUTS[layout]
+    root = tmp_path / 'set'
+    train = build('yolo', root, shapes_root, images, labels, 'train')
+    val = build('yolo', root, shapes_root, val_images, val_labels, 'val')
+    if settings:
+        names = ''.join(f'  {i}: {name}\n' for i, name in enumerate(CLASSES))
+        text = f'names:\n{names}{settings(root, dict(train=train, val=val))}'
+        (root / 'data.yaml').write_text(text)
+    else:
+        (root / 'obj.names').write_text('\n'.join(CLASSES))
+    conversion = convert('yolo', str(root), str(tmp_path / 'out'))
+    assert sorted(file.path.name for file in conversion.written) == ['train.json', 'val.json']
+    check_content(tmp_path / 'out/train.json', root, train)
+    check_content(tmp_path / 'out/val.json', root, val)
+
+
+def test_validation_is_divided_off(tmp_path, shapes_root):
+    root = tmp_path / 'set'
+    objects = build('voc', root, shapes_root, 'JPEGImages', 'Annotations', 'train')
+    (root / 'Annotations').rename(root / 'labels')
+    names = []
+    for _ in range(2):
+        convert('voc', str(root), str(root / 'out'), val=0.25, force=True)
+        files = {split: load(root / f'out/{split}.json') for split in ('train', 'val')}
+        names.append({s: [i['file_name'] for i in c['images']] for s, c in files.items()})
+    assert names[0] == names[1]
+    assert len(names[0]['val']) == 2
+    assert sorted(names[0]['train'] + names[0]['val']) == sorted(objects)
+    assert [c['categories'] for c in files.values()][0] == files['val']['categories']
+
+
+def test_an_image_without_text_file_has_no_objects(yolo):
+    root, objects = yolo
+    (root / 'labels/val' / 'lost.txt').write_text('0 .5 .5 .1 .1')
+    sorted((root / 'labels/val').iterdir())[0].unlink()
+    conversion = convert('yolo', str(root), str(root / 'annotations'))
+    assert conversion.written[0].empty == 1
+    assert conversion.remarks == (
+        '1 images have no text file and count as images without objects',
+        f'1 text files have no image, {root}/labels/val/lost.txt among them',
+    )
+    assert len(load(root / 'annotations/val.json')['images']) == len(objects)
+
+
+def test_order_of_the_classes_can_be_given(voc):
+    root, _ = voc
+    convert('voc', str(root), str(root / 'out'), classes=['ring', *CLASSES[::-1]])
+    names = [category['name'] for category in load(root / 'out/all.json')['categories']]
+    assert names == ['ring', *CLASSES[::-1]]
+
+
+# What is refused
+
+
+def first_label(root):
+    return sorted(path for path in root.rglob('*') if path.suffix in ('.xml', '.txt'))[0]
+
+
+def substitute(old, new):
+    def plant(root):
+        path = first_label(root)
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return plant
+
+
+def rewrite(text):
+    return lambda root: first_label(root).write_bytes(text)
+
+
+def settings(text):
+    return lambda root: (root / 'data.yaml').write_text(text)
+
+
+def remove_first_image(root):
+    next(iter(sorted((root / 'JPEGImages').iterdir()))).unlink()
+
+
+def break_first_image(root):
+    next(path for path in sorted(root.rglob('*.jpg'))).write_bytes(b'nothing')
+
+
+def remove_labels(root):
+    for path in [*root.rglob('*.xml'), *root.rglob('*.txt')]:
+        path.unlink()
+
+
+def empty_labels(root):
+    for path in root.rglob('*.txt'):
+        path.write_text('')
+
+
+VOC_FAULTS = {
+    'no XML at all': (remove_labels, 'has no XML file in it'),
+    'broken XML': (rewrite(b'<annotation><obj'), 'it is no XML (unclosed token'),
+    'another XML': (rewrite(b'<html></html>'), 'it holds <html>, not an <annotation>'),
+    'no name': (
+        rewrite(b'<annotation><object><name> </name></object></annotation>'),
+        'object 1 has no <name>',
+    ),
+    'no box': (
+        rewrite(b'<annotation><object><name>a</name></object></annotation>'),
+        'object 1 (a) has no <bndbox>',
+    ),
+    'a coordinate missing': (
+        rewrite(
+            b'<annotation><object><name>a</name><bndbox><xmin>1</xmin></bndbox></object>'
+            b'</annotation>'
+        ),
+        '<ymin> of object 1 (a) is None, which is no number',
+    ),
+    'a coordinate not a number': (substitute('<xmin>', '<xmin>x'), 'which is no number'),
+    'an empty box': (substitute('<xmin>', '<xmin>9'), 'is empty'),
+    'another size': (substitute('<width>96', '<width>97'), 'it is for an image of 97x96 pixels'),
+    'an outline of two points': (
+        substitute('</object>', '<polygon><x1>1</x1><y1>2</y1></polygon></object>'),
+        'has fewer than three points',
+    ),
+    'no image': (remove_first_image, 'there is no image'),
+    'an image cut off': (break_first_image, 'cannot be read (no image)'),
+    'a list of missing files': (
+        lambda root: image_sets(root, dict(train=[Path('nowhere')])),
+        'nowhere.xml cannot be converted: there is no image',
+    ),
+}
+YOLO_FAULTS = {
+    'no text file at all': (remove_labels, 'images but no text file for any of them'),
+    'no object at all': (empty_labels, 'has no object in any of its label files'),
+    'words': (rewrite(b'circle 0.5 0.5 0.1 0.1'), "line 1: 'circle 0.5 0.5 0.1 0.1' are not all"),
+    'pixels': (rewrite(b'0 48 48 10 10'), 'line 1: 48 is no fraction of the image'),
+    'three numbers': (rewrite(b'0 0.5 0.5 0.1'), 'line 1: 3 numbers follow the class'),
+    'an odd polygon': (rewrite(b'0 .1 .1 .2 .2 .3 .3 .4'), 'line 1: 7 numbers follow the class'),
+    'an unknown class': (
+        rewrite(b'0 .5 .5 .1 .1\n4 .5 .5 .1 .1'),
+        'line 2: there is no class 4, only 0 to 3',
+    ),
+    'a class between': (rewrite(b'0.5 .5 .5 .1 .1'), 'line 1: there is no class 0.5'),
+    'a box without width': (rewrite(b'0 .5 .5 0 .1'), 'line 1: the object has no width'),
+    'not finite': (rewrite(b'0 .5 .5 nan .1'), 'are not all finite numbers'),
+    'no text': (rewrite(b'\xff\xfe\x00'), 'it cannot be read as text'),
+    'no names': (settings('val: images/val'), 'does not name its classes'),
+    'names of another kind': (settings('names: 3'), "'names' of {root}/data.yaml must be a list"),
+    'names with a gap': (settings('names: {0: a, 2: b}'), 'must be a list of classes, or give'),
+    'broken settings': (settings('names: ['), 'data.yaml cannot be read as YAML'),
+    'settings of another kind': (settings('- a'), 'holds no keys and values'),
+    'a split that is not there': (
+        settings('names: [a]\ntrain: images/train'),
+        "'train' of {root}/data.yaml is 'images/train', which is not there",
+    ),
+    'keypoints of another kind': (
+        settings('names: [a]\nkpt_shape: many'),
+        "kpt_shape of {root}/data.yaml is 'many'",
+    ),
+    'several settings': (
+        lambda root: (
+            [(root / f'{name}.yaml').write_text('names: [a]') for name in 'ab']
+            and (root / 'data.yaml').unlink()
+        ),
+        'has several YAML files, a.yaml, b.yaml',
+    ),
+    'an image cut off': (break_first_image, 'cannot be read (no image)'),
+}
+
+
+@pytest.mark.parametrize(
+    ('kind', 'fault'), [('voc', fault) for fault in VOC_FAULTS] + [('yolo', f) for f in YOLO_FAULTS]
+)
+def test_one_fault(monkeypatch, request, tmp_path, kind, fault):
+    root, _ = request.getfixturevalue(kind)
+    plant, words = (VOC_FAULTS if kind == 'voc' else YOLO_FAULTS)[fault]
+    plant(root)
+    before = files_below(tmp_path)
+    code = run(monkeypatch, kind, root, tmp_path / 'out')
+    assert code.startswith('error: ')
+    assert words.format(root=root) in code
+    assert str(root) in code or '--classes' in code
+    assert ';' in code
+    assert '\n' not in code
+    assert files_below(tmp_path) == before
+    assert not (tmp_path / 'out').exists()
+
+
+def test_skip_leaves_faulty_images_out(monkeypatch, capsys, voc):
+    root, objects = voc
+    path = first_label(root)
+    path.write_text('<html/>')
+    assert run(monkeypatch, 'voc', root, root / 'out', '--skip') == 0
+    assert f'1 images are left out, that of {path} among them' in capsys.readouterr().out
+    assert len(load(root / 'out/all.json')['images']) == len(objects) - 1
+
+
+def test_bad_arguments(monkeypatch, capsys, voc):
+    root, _ = voc
+    (root / 'file').write_text('')
+    (root / 'out').mkdir()
+    (root / 'out/all.json').write_text('of the user')
+    before = files_below(root)
+    target = root / 'new'
+    cases = [
+        (['voc', root / 'no', target], 'no is no folder; give the folder of the set'),
+        (['voc', root, root / 'out'], 'all.json is there already; give another folder, or --force'),
+        (['voc', root, root / 'file'], 'file is no folder; give one for the annotation files'),
+        (['voc', root, root / 'x.json'], 'x.json is no folder'),
+        (['voc', root, root / 'file/below'], 'below: Not a directory; give another folder'),
+        (['voc', root, target, '--val', 1], '--val is 1, but must be a share between 0 and 1'),
+        (['voc', root, target, '--val', 0.95], '--val 0.95 leaves none of the 8 images'),
+        (['voc', root, target, '--classes', 'a', 'a'], '--classes names a class twice'),
+        (['voc', root, target, '--classes', 'a'], 'is not among --classes'),
+    ]
+    for args, words in cases:
+        code = run(monkeypatch, *args)
+        assert isinstance(code, str), args
+        assert code.startswith('error: ')
+        assert words in code
+        assert '\n' not in code
+    assert run(monkeypatch, 'coco', root, target) == 2
+    assert "invalid choice: 'coco'" in capsys.readouterr().err
+    assert files_below(root) == before
+    assert run(monkeypatch, 'voc', root, root / 'out', '--force') == 0
+    assert load(root / 'out/all.json')['images']
+
+
+def test_val_twice_is_refused(monkeypatch, yolo):
+    root, _ = yolo
+    code = run(monkeypatch, 'yolo', root, root / 'out', '--val', 0.2)
+    assert code.startswith(f'error: {root} has a split for validation already; leave --val out')
+
+
+def test_the_command(yolo):
+    """The script itself, on a good set and on a bad one."""
+    root, _ = yolo
+    done = tool('convert_data.py', 'yolo', root, root / 'out')
+    assert done.returncode == 0, done.stderr
+    assert 'val.json' in done.stdout
+    assert f'classes = {CLASSES!r}' in done.stdout
+    rewrite(b'9 1 1 1 1')(root)
+    done = tool('convert_data.py', 'yolo', root, root / 'new')
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith('error: ')
+    assert 'Traceback' not in done.stderr
