@@ -1,0 +1,224 @@
+"""What docs/own_data.md tells to type works, and what it says will be seen is seen."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
+from test_check_data import ENTRY_FAULTS
+from test_convert_data import CLASSES, build
+
+TEXT = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8')
+COMMANDS = [
+    line for block in re.findall(r'```bash\n(.*?)```', TEXT, re.S) for line in block.splitlines()
+]
+FINETUNE = ROOT / 'configs' / 'finetune'
+SMALL = (
+    'model.backbone.init_cfg=None load_from=None model.backbone.norm_eval=False '
+    'model.backbone.arch=tiny train_cfg.max_epochs=1 '
+    'train_dataloader.dataset.pipeline.2.scale=(96,96) '
+    'val_dataloader.dataset.pipeline.1.scale=(96,96) '
+    'test_dataloader.dataset.pipeline.1.scale=(96,96)'
+).split()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, shapes_root):
+    """A folder from which the commands can be typed, with a set in data/own."""
+    for name in ('tools', 'configs'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    build('voc', tmp_path / 'data/own', shapes_root, 'JPEGImages', 'Annotations')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def type_in(command, monkeypatch):
+    python, *words = shlex.split(command)
+    assert python == 'python'
+    monkeypatch.setattr(sys, 'argv', words)
+    with pytest.raises(SystemExit) as exit_info:
+        runpy.run_path(words[0], run_name='__main__')
+    return exit_info.value.code
+
+
+def test_convert_and_check(place, monkeypatch, capsys):
+    convert, check, *_ = COMMANDS
+    assert type_in(convert, monkeypatch) == 0
+    assert type_in(check, monkeypatch) == 0
+    output = capsys.readouterr().out
+    assert 'data/own/annotations/train.json: nothing is wrong' in output
+    assert len(list((place / 'work_dirs/own_pictures').iterdir())) == 6
+    assert type_in(check.split(' --draw')[0].replace('train.json', 'val.json'), monkeypatch) == 0
+
+
+@pytest.mark.slow
+def test_train_and_test(place, monkeypatch):
+    convert, _, train, test = COMMANDS
+    assert type_in(convert, monkeypatch) == 0
+    for command in (train, test):
+        words = shlex.split(command.replace('epoch_8', 'epoch_1'))[1:]
+        done = subprocess.run(
+            [sys.executable, *words, '--cfg-options', *SMALL],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert (place / 'work_dirs/retinanet_dsnet_s_finetune/epoch_1.pth').exists()
+    assert list((place / 'work_dirs').rglob('own_found/*.jpg'))
+
+
+@pytest.mark.parametrize('name', ['retinanet_dsnet_s_finetune', 'mask_rcnn_dsnet_s_finetune'])
+def test_three_lines_change_a_config(tmp_path, name):
+    text = (FINETUNE / f'{name}.py').read_text()
+    (block,) = re.findall(r'```python\n(.*?)```', TEXT, re.S)
+    lines = [line.split(' = ')[0] for line in block.splitlines()]
+    assert lines == ['data_root', 'classes', 'weights']
+    for line in block.splitlines():
+        assert line in text
+    text = text.replace("'../", f"'{ROOT}/configs/")
+    text = re.sub('^data_root = .*$', "data_root = '/data/cats/'", text, flags=re.M)
+    text = re.sub('^classes = .*$', "classes = ('cat',)", text, flags=re.M)
+    text = re.sub('^weights = .*$', "weights = 'coco.pth'", text, flags=re.M)
+    (tmp_path / 'own.py').write_text(text)
+    cfg = Config.fromfile(tmp_path / 'own.py')
+    heads = cfg.model.get('roi_head', cfg.model)
+    assert heads.bbox_head.num_classes == 1
+    assert heads.get('mask_head', heads.bbox_head).num_classes == 1
+    assert cfg.load_from == cfg.model.backbone.init_cfg.checkpoint == 'coco.pth'
+    for split in ('train', 'val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert dataset.metainfo.classes == ('cat',)
+        assert dataset.data_root == '/data/cats/'
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        assert evaluator.ann_file == '/data/cats/annotations/val.json'
+    coco = Config.fromfile(ROOT / 'configs' / f'{name.replace("finetune", "fpn_1x_coco")}.py')
+    assert cfg.optim_wrapper.optimizer.lr < coco.optim_wrapper.optimizer.lr
+    assert cfg.train_cfg.max_epochs < coco.train_cfg.max_epochs
+
+
+def test_weights_of_a_detector(tmp_path):
+    """All of its backbone is taken, and what fits of neck and head."""
+    register_all_modules()
+    coco = Config.fromfile(ROOT / 'configs/retinanet_dsnet_s_fpn_1x_coco.py').model
+    own = Config.fromfile(FINETUNE / 'retinanet_dsnet_s_finetune.py').model
+    arch = dict(
+        embed_dims=(32, 64, 64, 64), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), mlp_ratio=4
+    )
+    for model in (coco, own):
+        model.backbone.arch = arch
+        model.neck.in_channels = list(arch['embed_dims'])
+    coco.backbone.init_cfg = None
+    trained = MODELS.build(coco)
+    path = str(tmp_path / 'coco.pth')
+    torch.save(dict(state_dict=trained.state_dict()), path)
+    own.backbone.init_cfg.checkpoint = path
+    model = MODELS.build(own)
+    model.init_weights()
+    states = trained.state_dict(), model.state_dict()
+    taken = {key for key in states[1] if torch.equal(states[0][key], states[1][key])}
+    assert {key for key in states[1] if key.startswith('backbone.')} <= taken
+    assert 'neck.fpn_convs.0.conv.weight' not in taken
+    load_checkpoint(model, path)
+    states = trained.state_dict(), model.state_dict()
+    left = {
+        key for key in states[1]
+        if states[0][key].shape != states[1][key].shape
+        or not torch.equal(states[0][key], states[1][key])
+    }  # fmt: skip
+    assert left == {'bbox_head.retina_cls.weight', 'bbox_head.retina_cls.bias'}
+
+
+# What is seen where a set does not fit
+
+
+@pytest.fixture
+def exact():
+    """A set of 4 images with an object of each class, and the predictions that equal it."""
+    rng = np.random.default_rng(0)
+    annotations = []
+    for number in range(16):
+        width, height = rng.uniform(35, 90, 2)
+        annotations.append(
+            dict(
+                id=number + 1, image_id=number // 4 + 1, category_id=number % 4 + 1, iscrowd=0,
+                bbox=[*rng.uniform(0, 80, 2), width, height], area=width * height,
+            )
+        )  # fmt: skip
+    content = dict(
+        images=[dict(id=i, file_name=f'{i}.jpg', width=200, height=200) for i in range(1, 5)],
+        annotations=annotations,
+        categories=[dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)],
+    )
+    boxes = torch.tensor([annotation['bbox'] for annotation in annotations])
+    boxes[:, 2:] += boxes[:, :2]
+    labels = torch.arange(16) % 4
+    predictions = [
+        dict(
+            img_id=i + 1, ori_shape=(200, 200),
+            pred_instances=dict(
+                bboxes=boxes[4 * i : 4 * i + 4], labels=labels[:4], scores=torch.full((4,), 0.9)
+            ),
+        )
+        for i in range(4)
+    ]  # fmt: skip
+    return content, predictions
+
+
+def evaluate(tmp_path, content, predictions, classes=CLASSES):
+    path = tmp_path / 'val.json'
+    path.write_text(json.dumps(content))
+    metric = CocoMetric(ann_file=str(path), metric='bbox')
+    metric.dataset_meta = dict(classes=classes)
+    metric.process({}, predictions)
+    return metric.evaluate(4)
+
+
+def test_ap(tmp_path, exact):
+    content, predictions = exact
+    found = evaluate(tmp_path, content, predictions)
+    assert found['coco/bbox_mAP'] == 1
+    assert found['coco/bbox_mAP_s'] == found['coco/bbox_mAP_l'] == -1
+    assert evaluate(tmp_path, content, predictions, CLASSES[::-1])['coco/bbox_mAP'] == 1
+    other = dict(content, categories=content['categories'][::-1])
+    assert evaluate(tmp_path, other, predictions)['coco/bbox_mAP'] < 0.05
+    empty = dict(content, annotations=[])
+    assert evaluate(tmp_path, empty, predictions)['coco/bbox_mAP'] == -1
+    from_0 = [dict(item, id=item['id'] - 1) for item in content['annotations']]
+    found = evaluate(tmp_path, dict(content, annotations=from_0), predictions)
+    assert 0.8 < found['coco/bbox_mAP'] < 0.95
+
+
+def test_stops(tmp_path, exact):
+    content, predictions = exact
+    with pytest.raises(IndexError, match='list index out of range'):
+        evaluate(tmp_path, dict(content, categories=content['categories'][1:]), predictions)
+    with pytest.raises(ValueError, match='need at least one array to concatenate'):
+        CocoDataset(
+            ann_file=str(tmp_path / 'val.json'), data_prefix=dict(img=''), pipeline=[],
+            metainfo=dict(classes=('cat',)), filter_cfg=dict(filter_empty_gt=True),
+        )  # fmt: skip
+
+
+def test_words_of_the_checks():
+    """What the page quotes of the checks is what they say, or what their tests plant."""
+    (table,) = re.findall(r'\| what is seen .*', TEXT, re.S)
+    quoted = {
+        word for row in table.splitlines()[2:] for word in re.findall('`(.+?)`', row.split('|')[3])
+    } - {'tools/train.py'}
+    source = ''.join(path.read_text() for path in (ROOT / 'dsnet_mm/data/checking').glob('*.py'))
+    assert len(quoted) == 8
+    for word in quoted:
+        assert f"'{word}'" in source or any(word in titles for _, *titles in ENTRY_FAULTS.values())
