@@ -28,6 +28,20 @@ ELSEWHERE = {
     'source .venv/bin/activate': 'test_install.py::test_fresh_install_runs_the_steps_in_order',
     'python tools/get_weights.py small': 'test_weights_docs.py::test_commands_and_configs',
     'pip install .': 'test_installed.py::def installed',
+    'python tools/convert_data.py voc data/own data/own/annotations --val 0.2': (
+        'test_own_data.py::def test_convert_and_check'
+    ),
+    'python tools/check_data.py data/own/annotations/train.json data/own --config '
+    'configs/finetune/retinanet_dsnet_s_finetune.py --draw work_dirs/own_pictures': (
+        'test_own_data.py::def test_convert_and_check'
+    ),
+    'python tools/train.py configs/finetune/retinanet_dsnet_s_finetune.py': (
+        'test_own_data.py::def test_train_and_test'
+    ),
+    'python tools/predict.py configs/finetune/retinanet_dsnet_s_finetune.py '
+    'work_dirs/retinanet_dsnet_s_finetune/epoch_8.pth data/own --out work_dirs/own_predictions': (
+        'test_predict.py::def test_a_folder'
+    ),
 }
 
 
@@ -59,6 +73,9 @@ def test_commands(shapes_root, tmp_path):
         if command in ELSEWHERE:
             file, name = ELSEWHERE[command].split('::')
             assert name in (ROOT / 'tests' / file).read_text(encoding='utf-8'), command
+            if file == 'test_own_data.py':  # which runs the commands of that page
+                page = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8')
+                assert command in page.splitlines()
             continue
         python, *arguments = shlex.split(command)
         assert python == 'python', command
