@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from dsnet_mm.errors import UserError
 from .checkpoint import read_checkpoint
 
 LOCK = '.training'  # in a work dir while a training runs there
+NOT_FINITE = 'is no finite number at iteration'  # in the log of a training that was stopped for it
 
 
 @HOOKS.register_module()
@@ -63,12 +65,14 @@ class StopAtNaNHook(Hook):
 
     @staticmethod
     def stop(runner: Runner, what: str) -> None:
-        """Raise the error."""
-        raise UserError(
-            f'{what} is no finite number at iteration {runner.iter + 1} of {runner.work_dir}; the '
+        """Log the error, which is found there when runs are compared, and raise it."""
+        sentence = (
+            f'{what} {NOT_FINITE} {runner.iter + 1} of {runner.work_dir}; the '
             'checkpoints there are older and whole: lower optim_wrapper.optimizer.lr, set '
             'optim_wrapper.clip_grad or leave --amp out, and go on with --resume'
         )
+        print_log(sentence, logger='current', level=logging.ERROR)
+        raise UserError(sentence)
 
 
 def latest_checkpoint(work_dir: str | Path) -> Path | None:
