@@ -1,0 +1,3 @@
+_base_ = './retinanet_dsnet_t_fpn_shapes.py'
+
+model = dict(backbone=dict(global_ratio=0.75))
