@@ -1,6 +1,7 @@
 # The commands of this project; `make help` lists them.
 STACK ?= openmmlab
 PYTHON ?= python3
+SEEDS ?= 1
 VENV ?= .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))
 RUN = "$(VENV)/bin/python"
 
@@ -13,7 +14,7 @@ PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q --durations=10 -n 2 --dist loadfi
 # What the shell has on its Python path is no part of the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help demo test quick bench lint env clean
+.PHONY: help demo compare test quick bench lint env clean
 .NOTPARALLEL:
 
 help:  ## list the commands
@@ -22,6 +23,9 @@ help:  ## list the commands
 
 demo: env  ## install, then train, evaluate and draw a small detector
 	$(KEEP_MEMORY) $(RUN) tools/demo.py
+
+compare: env  ## install, then train and compare small detectors, in hours; SEEDS=1 of each
+	$(KEEP_MEMORY) $(RUN) tools/compare.py --suite shapes --run --seeds $(SEEDS)
 
 test: env  ## install, then run all tests
 	$(PYTEST)

@@ -1,0 +1,1 @@
+"""Comparing trained detectors: which belong together, what their runs reached, what it says."""

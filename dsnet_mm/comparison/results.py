@@ -1,0 +1,84 @@
+"""What the finished runs of a detector say together: means and spreads over their seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .runs import Run, State
+from .suites import Entry
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean of some values.
+
+    Attributes:
+        mean: The mean; NaN if there are no values.
+        spread: Sample standard deviation; None for fewer than two values.
+        count: Number of values.
+    """
+
+    mean: float
+    spread: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Summary:
+        """Summarise those values that are there."""
+        there = [value for value in values if value is not None and math.isfinite(value)]
+        if not there:
+            return cls(math.nan, None, 0)
+        spread = statistics.stdev(there) if len(there) > 1 else None
+        return cls(statistics.fmean(there), spread, len(there))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a detector costs, whatever it was trained on.
+
+    Attributes:
+        parameters: Number of its parameters.
+        macs: Multiply-accumulates of one image of the suite's size, as executed.
+        latency: Seconds of a prediction of one such image; None if not measured.
+    """
+
+    parameters: int
+    macs: int
+    latency: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A detector and its runs.
+
+    Attributes:
+        entry: The detector.
+        runs: All of its runs, also those that do not count.
+        cost: What it costs; None if not counted.
+    """
+
+    entry: Entry
+    runs: Sequence[Run]
+    cost: Cost | None = None
+
+    @property
+    def finished(self) -> list[Run]:
+        """The runs that count."""
+        return [run for run in self.runs if run.state is State.FINISHED]
+
+    def ap(self, kind: str, figure: str = 'mAP') -> Summary:
+        """Summarise one of :data:`~.runs.FIGURES` of 'box' or 'mask' AP, in percent."""
+        return Summary.of(run.ap.get(kind, {}).get(figure) for run in self.finished)
+
+    @property
+    def seconds(self) -> Summary:
+        """Summarise the training time."""
+        return Summary.of(run.seconds for run in self.finished)
+
+    @property
+    def memory(self) -> float | None:
+        """Peak memory of a GPU in MB, the highest of all runs; None on a CPU."""
+        return max((run.memory for run in self.finished if run.memory is not None), default=None)

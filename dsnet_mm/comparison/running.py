@@ -1,0 +1,194 @@
+"""Training what a comparison lacks: each run in a process of its own, all of them resumable."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dsnet_mm.data.locate import check_data
+from dsnet_mm.environment import configs_dir
+
+from .runs import Run, State, newest_checkpoint, read_run
+from .suites import Entry
+
+POLL = 1.0  # seconds between two looks at a run
+GRACE = 20.0  # seconds that an interrupted training has to end by itself
+EPOCH = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
+TAIL = 4096  # bytes at the end of a log in which its last lines are
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training to be done.
+
+    Attributes:
+        entry: The detector.
+        run: What stands of it already.
+        config: Its config, with the options that all runs get.
+    """
+
+    entry: Entry
+    run: Run
+    config: Config
+
+    @property
+    def epochs(self) -> int:
+        """How many are to be trained in all."""
+        return self.config.train_cfg.max_epochs
+
+    @property
+    def log(self) -> Path:
+        """Where the output of the training goes."""
+        return self.run.folder / 'train.log'
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How trainings are started.
+
+    Attributes:
+        data_root: Folder of the data set, None for the one that the configs name.
+        options: Settings of the configs, as ``key=value``.
+        gpus: Processes of a training, one for each GPU; None for one without a launcher.
+    """
+
+    data_root: str | None = None
+    options: Sequence[str] = field(default=())
+    gpus: int | None = None
+
+    def command(self, task: Task, checkpoint: Path | None) -> list[str]:
+        """Return the command of a training, which goes on from ``checkpoint`` if there is one."""
+        tool = configs_dir().parent / 'tools' / 'train.py'
+        command = [sys.executable]
+        if self.gpus is not None:
+            command += ['-m', 'torch.distributed.run', '--nproc_per_node', str(self.gpus)]
+        command += [str(tool), str(task.entry.config), '--work-dir', str(task.run.folder)]
+        if self.gpus is not None:
+            command += ['--launcher', 'pytorch']
+        if self.data_root is not None:
+            command += ['--data-root', self.data_root]
+        if checkpoint is not None:
+            command += ['--resume', str(checkpoint)]
+        seed = [] if task.run.seed is None else [f'randomness.seed={task.run.seed}']
+        options = [*self.options, *seed]
+        return [*command, '--cfg-options', *options] if options else command
+
+
+def to_do(runs: Sequence[tuple[Entry, Run]], load: Callable[[Entry], Config]) -> list[Task]:
+    """Pick the runs to be trained: the missing and the unfinished, one seed after the other.
+
+    Args:
+        runs: All runs with their entries.
+        load: Reads an entry's config, with the options that all runs get.
+    """
+    tasks = [
+        Task(entry, run, load(entry))
+        for entry, run in runs
+        if run.state in (State.MISSING, State.UNFINISHED)
+    ]
+    return sorted(tasks, key=lambda task: task.run.seed or 0)
+
+
+def train_all(tasks: Sequence[Task], launch: Launch, console: Console) -> dict[str, str]:
+    """Train one after the other; a run that fails does not keep the others from theirs.
+
+    Interrupted, all that was trained up to the last complete epoch stays and is gone on from.
+
+    Returns:
+        What went wrong, by the name of the run.
+
+    Raises:
+        UserError: If data are missing.
+    """
+    for task in tasks:
+        check_data(task.config, ('train', 'val'))
+    failures = {}
+    epochs = sum(task.epochs for task in tasks)
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('{task.fields[unit]}, left:'),
+        TimeRemainingColumn(compact=True),
+    )
+    # no estimate from the last few seconds: a pace is that of minutes, evaluations included
+    with Progress(*columns, console=console, speed_estimate_period=1800) as progress:
+        whole = progress.add_task('all runs', total=epochs, unit='epochs')
+        done = 0
+        for number, task in enumerate(tasks, 1):
+            title = f'run {number} of {len(tasks)}: {task.run.name}'
+            console.print(title, highlight=False, markup=False)
+            failure = _train(task, launch, progress, whole, done)
+            if failure:
+                failures[task.run.name] = failure
+                console.print(f'failed: {failure}', highlight=False, markup=False)
+            done += task.epochs
+            progress.update(whole, completed=done)
+    return failures
+
+
+def _train(task: Task, launch: Launch, progress: Progress, whole: int, done: int) -> str:
+    """Train one run to its end; return what went wrong, '' if nothing did."""
+    folder, epochs = task.run.folder, task.epochs
+    # mmengine evaluates behind an epoch that it trains, so the last one is trained anew
+    checkpoint = newest_checkpoint(folder, before=epochs)
+    if checkpoint is None and newest_checkpoint(folder):
+        return (
+            f'{folder} holds only the checkpoint of the last epoch, which is not evaluated; '
+            'delete the folder to train anew'
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    current = progress.add_task(task.run.name, total=epochs, unit='epochs')
+    with task.log.open('a', encoding='utf-8') as log:
+        process = subprocess.Popen(
+            launch.command(task, checkpoint), stdout=log, stderr=subprocess.STDOUT
+        )
+        with _ended_with_us(process):
+            while process.poll() is None:
+                time.sleep(POLL)
+                trained = min(epochs_in(task.log), epochs)
+                progress.update(current, completed=trained)
+                progress.update(whole, completed=done + trained)
+    progress.remove_task(current)
+    if process.returncode:
+        return f'{task.run.name} ended with status {process.returncode}, see {task.log}'
+    run = read_run(folder, task.entry.label, task.config)
+    if run.state is State.UNFINISHED:
+        return f'{task.run.name} ended early ({run.reason}), see {task.log}'
+    return ''
+
+
+@contextmanager
+def _ended_with_us(process: subprocess.Popen) -> Iterator[None]:
+    """Leave no training behind when this process is interrupted."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def epochs_in(log: Path) -> float:
+    """Return how many epochs a training has done, by the last line of its output that tells."""
+    with log.open('rb') as file:
+        file.seek(max(0, log.stat().st_size - TAIL))
+        found = EPOCH.findall(file.read().decode(errors='replace'))
+    if not found:
+        return 0.0
+    epoch, iteration, iterations = map(int, found[-1])
+    return epoch - 1 + iteration / iterations

@@ -1,0 +1,296 @@
+"""What became of a training: read from the work dir that mmengine's runner leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from dsnet_mm.engine.faults import NOT_FINITE
+
+from .suites import Entry
+
+FIGURES = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+"""COCO's six, as mmdet names them behind ``coco/bbox_`` and ``coco/segm_``."""
+
+KINDS = dict(box='bbox', mask='segm')
+SETTINGS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
+# where files lie, and what does not change the training
+INCIDENTAL = re.compile(r'(^|\.)(data_root|ann_file|data_prefix|num_workers|persistent_workers)\b')
+TIMESTAMP = re.compile(r'\d{8}_\d{6}')
+
+Record = Mapping[str, Any]
+
+
+class State(str, Enum):
+    """How far a run came."""
+
+    MISSING = 'missing'
+    UNFINISHED = 'unfinished'
+    DIVERGED = 'diverged'
+    FINISHED = 'finished'
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one detector.
+
+    Attributes:
+        label: Of the entry that was trained.
+        folder: Its work dir.
+        seed: Seed of its random numbers; None if not known.
+        state: How far it came; only a finished run counts.
+        reason: Why it does not count, for a reader; '' if it does.
+        epochs: Epochs trained.
+        max_epochs: Epochs that its config asks for.
+        ap: AP in percent after the last epoch, as ``ap['box']['mAP_50']``; NaN where the data
+            set has no such objects. Empty unless the run is finished.
+        seconds: Time of the training iterations that led to the result, without evaluation.
+        memory: Peak memory of a GPU in MB as logged; None on a CPU.
+        altered: Settings that were not those of the entry's config.
+    """
+
+    label: str
+    folder: Path
+    seed: int | None = None
+    state: State = State.MISSING
+    reason: str = ''
+    epochs: int = 0
+    max_epochs: int = 0
+    ap: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    seconds: float | None = None
+    memory: float | None = None
+    altered: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Label and seed, for a reader."""
+        return self.label if self.seed is None else f'{self.label}, seed {self.seed}'
+
+
+def find_runs(
+    work_dirs: Path, entry: Entry, seeds: int, load: Callable[[Entry], Config]
+) -> list[Run]:
+    """Read all runs of an entry, and name as missing what lacks of ``seeds`` of them.
+
+    A run lies in ``<label>/seed_<n>``, or in ``<label>`` itself, where ``tools/train.py`` puts it.
+
+    Args:
+        work_dirs: Folder of the work dirs.
+        entry: The detector.
+        seeds: How many runs are wanted.
+        load: Reads the entry's config, with the options that all runs get. It is not called if
+            there are no runs: reading many configs takes a while.
+    """
+    folder = work_dirs / entry.label
+    found = [folder] if is_run(folder) else []
+    found += sorted(filter(is_run, folder.glob('seed_*')), key=lambda path: (len(str(path)), path))
+    runs = [read_run(path, entry.label, load(entry)) for path in found]
+    free = (seed for seed in range(seeds) if folder / f'seed_{seed}' not in found)
+    for _, seed in zip(range(seeds - len(runs)), free, strict=False):
+        path = folder / f'seed_{seed}'
+        runs.append(Run(entry.label, path, seed, reason=f'{path} holds no run'))
+    return runs
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder is the work dir of a training."""
+    return any(True for _ in log_folders(folder))
+
+
+def read_run(folder: Path, label: str, config: Config) -> Run:
+    """Read a work dir.
+
+    Args:
+        folder: The work dir.
+        label: Of the entry that was trained.
+        config: The entry's config.
+    """
+    train, evaluations = read_records(folder)
+    max_epochs = config.train_cfg.max_epochs
+    dumped = dumped_config(folder)
+    run = dict(
+        label=label,
+        folder=folder,
+        seed=seed_of(folder, dumped),
+        epochs=max((record['epoch'] for record in train), default=0),
+        max_epochs=max_epochs,
+        seconds=training_seconds(train),
+        memory=max((record['memory'] for record in train if 'memory' in record), default=None),
+        altered=altered_settings(dumped, config) if dumped else (),
+    )
+    broken = [record for record in train if not math.isfinite(record.get('loss', 0.0))]
+    if broken:
+        reason = f'the loss is {broken[0]["loss"]} in iteration {broken[0]["step"]}'
+        return Run(**run, state=State.DIVERGED, reason=reason)
+    if stopped := reason_of_stop(folder):
+        return Run(**run, state=State.DIVERGED, reason=stopped)
+    last = evaluations.get(max_epochs)
+    if last is None:
+        # an epoch in which an iteration was logged need not be complete: what is stored is
+        run['epochs'] = min(run['epochs'], stored_epochs(folder))
+        reason = f'{run["epochs"]} of {max_epochs} epochs are trained'
+        if run['epochs'] >= max_epochs:
+            reason += ', but the last one is not evaluated'
+        return Run(**run, state=State.UNFINISHED, reason=reason)
+    ap = {
+        kind: {name: percent(last.get(f'coco/{prefix}_{name}')) for name in FIGURES}
+        for kind, prefix in KINDS.items()
+        if kind == 'box' or 'mask_head' in str(config.model) or f'coco/{prefix}_mAP' in last
+    }
+    empty = [kind for kind, figures in ap.items() if math.isnan(figures['mAP'])]
+    if empty:
+        reason = f'the last evaluation has no {" and no ".join(empty)} AP: nothing was detected'
+        return Run(**run, state=State.DIVERGED, reason=reason)
+    return Run(**run, state=State.FINISHED, ap=ap)
+
+
+def read_records(folder: Path) -> tuple[list[Record], dict[int, Record]]:
+    """Read the logs of a work dir, those of a resumed training as one.
+
+    Each start writes a log of its own. What a later one repeats or lets fall counts no more:
+    of the earlier logs only what comes before its first iteration is kept.
+
+    Returns:
+        The records of training, by iteration, and those of evaluation by epoch.
+    """
+    train: list[Record] = []
+    evaluations: dict[int, Record] = {}
+    for path in log_folders(folder):
+        records = list(read_log(path))
+        trained = [record for record in records if 'epoch' in record]
+        if trained:
+            train = [record for record in train if record['step'] < trained[0]['step']]
+            evaluations = {
+                epoch: record
+                for epoch, record in evaluations.items()
+                if epoch < trained[0]['epoch']
+            }
+        train += trained
+        evaluations |= {record['step']: record for record in records if 'epoch' not in record}
+    return train, evaluations
+
+
+def log_folders(folder: Path) -> Iterator[Path]:
+    """Yield the folders of the logs in a work dir, the earliest first."""
+    for path in sorted(folder.glob('*/vis_data')):
+        if TIMESTAMP.fullmatch(path.parent.name):
+            yield path
+
+
+def read_log(vis_data: Path) -> Iterator[Record]:
+    """Yield the records of one log; a line cut off by the end of a process is left out."""
+    path = vis_data / f'{vis_data.parent.name}.json'
+    if not path.exists():
+        path = vis_data / 'scalars.json'
+    if not path.exists():
+        return
+    for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and 'step' in record:
+            yield record
+
+
+def reason_of_stop(folder: Path) -> str:
+    """Return why ``StopAtNaNHook`` ended the latest training of a work dir, '' if it did not."""
+    latest = list(log_folders(folder))[-1:]
+    for path in (vis_data.parent / f'{vis_data.parent.name}.log' for vis_data in latest):
+        text = path.read_text(encoding='utf-8', errors='replace') if path.exists() else ''
+        if stop := re.search(rf'\S+ \S+ {NOT_FINITE} \d+', text):
+            return stop[0]
+    return ''
+
+
+def training_seconds(train: Sequence[Record]) -> float | None:
+    """Sum up the time of the iterations; each record has the mean since about the one before."""
+    total, step = 0.0, 0
+    for record in train:
+        if 'time' not in record:
+            return None
+        total += record['time'] * (record['step'] - step)
+        step = record['step']
+    return total if train else None
+
+
+def stored_epochs(folder: Path) -> int:
+    """Return how many epochs the newest checkpoint holds, 0 if there is none."""
+    checkpoint = newest_checkpoint(folder)
+    return epoch_of(checkpoint) if checkpoint else 0
+
+
+def newest_checkpoint(folder: Path, before: int | None = None) -> Path | None:
+    """Return the newest checkpoint of a work dir, of those before epoch ``before`` if given.
+
+    A checkpoint newer than the one that mmengine noted as the last was not written to its end.
+    """
+    note = folder / 'last_checkpoint'
+    if not note.is_file():
+        return None
+    last = epoch_of(Path(note.read_text(encoding='utf-8').strip()))
+    stored = {epoch_of(path): path for path in folder.glob('epoch_*.pth')}
+    epochs = [epoch for epoch in stored if epoch <= last and (before is None or epoch < before)]
+    return stored[max(epochs)] if epochs else None
+
+
+def epoch_of(checkpoint: Path) -> int:
+    """Return the number in the name of a checkpoint, 0 if there is none."""
+    match = re.fullmatch(r'epoch_(\d+)', checkpoint.stem)
+    return int(match[1]) if match else 0
+
+
+def dumped_config(folder: Path) -> Config | None:
+    """Return the config with which a work dir was trained, None if it is not there."""
+    for path in (*sorted(folder.glob('*.py')), *sorted(folder.glob('*/vis_data/config.py'))):
+        try:
+            return Config.fromfile(path, import_custom_modules=False)
+        except Exception:  # a config is a program; a damaged one tells nothing
+            continue
+    return None
+
+
+def seed_of(folder: Path, dumped: Config | None) -> int | None:
+    """Return the seed of a run, None if it was left to chance."""
+    seed = dumped.get('randomness', {}).get('seed') if dumped else None
+    match = re.fullmatch(r'seed_(\d+)', folder.name)
+    return int(match[1]) if seed is None and match else seed
+
+
+def altered_settings(dumped: Config, config: Config) -> tuple[str, ...]:
+    """Name the settings of a run that are not those of its entry's config."""
+    ran, meant = (
+        {key: value for name in SETTINGS for key, value in flatten(cfg.get(name), name)}
+        for cfg in (dumped, config)
+    )
+    keys = sorted(ran.keys() | meant.keys())
+    return tuple(
+        f'{key} = {ran.get(key, "left out")}'
+        for key in keys
+        if ran.get(key) != meant.get(key) and not INCIDENTAL.search(key)
+    )
+
+
+def flatten(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the plain values within nested dicts and lists, by their dotted names."""
+    if isinstance(value, (dict, list, tuple)) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            yield from flatten(item, f'{name}.{key}')
+    else:
+        yield name, value if not isinstance(value, tuple) else list(value)
+
+
+def percent(value: float | None) -> float:
+    """Turn a figure of mmdet's into percent; NaN for its -1, which says that there is none."""
+    if value is None or not math.isfinite(value) or value < 0:
+        return math.nan
+    return 100 * value

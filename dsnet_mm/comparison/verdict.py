@@ -1,0 +1,118 @@
+"""Differences in AP, and whether they are those that the paper claims.
+
+Two trainings that differ in nothing but chance do not end with the same AP. Statements on COCO:
+
+- a standard deviation of 0.1 over three runs of Faster R-CNN with ResNet-50, by
+  https://github.com/facebookresearch/Detectron/blob/main/GETTING_STARTED.md
+- a gap between runs that is usually less than 0.2, or less than 0.3, by maintainers of mmdet,
+  https://github.com/open-mmlab/mmdetection/issues/3624 and .../issues/3496
+- 0.3 as within a reasonable range of random variation, by the first author of Mask R-CNN,
+  https://github.com/facebookresearch/moco/issues/39
+- 35.8 to 36.3 for several runs of RetinaNet, by a user,
+  https://github.com/facebookresearch/detectron2/issues/457
+
+:data:`SPREAD` lies between them. A verdict holds one difference of two runs, the paper's, against
+another, ours. With a spread of s for each of these four, that of the comparison is s * sqrt(4),
+and twice that is the tolerance: 0.6 for single runs. Several seeds narrow our half of it. That
+this, and no other, is the tolerance is a decision of this project; the paper states no spread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .results import Result, Summary
+from .runs import State
+from .suites import Question
+
+SPREAD = 0.15
+"""Standard deviation of COCO AP over runs, in percent points, where too few were measured."""
+
+REPRODUCED, NOT_REPRODUCED = 'reproduced', 'not reproduced'
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question.
+
+    Attributes:
+        question: What was asked.
+        model: AP of the first detector in percent.
+        baseline: AP of the second.
+        obstacle: Which runs keep the question from being answered; '' if none do.
+    """
+
+    question: Question
+    model: Summary
+    baseline: Summary
+    obstacle: str = ''
+
+    @property
+    def difference(self) -> float:
+        """The difference in percent points; NaN if it is not known."""
+        return self.model.mean - self.baseline.mean
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the difference; None if a side has fewer than two runs."""
+        sides = self.model, self.baseline
+        if any(side.spread is None for side in sides):
+            return None
+        return math.sqrt(sum(side.spread**2 / side.count for side in sides))
+
+    @property
+    def tolerance(self) -> float:
+        """How far the difference may be from the claimed one, in percent points.
+
+        Spreads measured over few seeds may be small by chance, so none below :data:`SPREAD` is
+        believed.
+        """
+        paper = 2 * SPREAD**2
+        ours = sum(
+            max(SPREAD, side.spread or 0.0) ** 2 / max(side.count, 1)
+            for side in (self.model, self.baseline)
+        )
+        return 2 * math.sqrt(paper + ours)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the paper's claim came out; '' for a question about which it claims nothing.
+
+        It did if the first detector is the better one, by the claimed difference within the
+        tolerance.
+        """
+        claimed = self.question.claimed
+        if claimed is None:
+            return ''
+        if self.obstacle:
+            return f'cannot be judged: {self.obstacle}'
+        near = abs(self.difference - claimed) <= self.tolerance + 1e-9  # sums of rounded figures
+        return REPRODUCED if near and self.difference > 0 else NOT_REPRODUCED
+
+    @property
+    def caveat(self) -> str:
+        """What keeps a verdict from saying much, '' if nothing does."""
+        claimed = self.question.claimed
+        if claimed is None or self.obstacle or claimed > self.tolerance:
+            return ''
+        return 'the tolerance is no smaller than the claim: more seeds would narrow it'
+
+
+def answer(question: Question, results: Mapping[str, Result]) -> Answer:
+    """Answer a question from the results by label, as far as the runs allow."""
+    sides = [results[label] for label in (question.model, question.baseline)]
+    obstacles = [obstacle for side in sides if (obstacle := _obstacle(side, question.figure))]
+    return Answer(question, *(side.ap(question.figure) for side in sides), '; '.join(obstacles))
+
+
+def _obstacle(result: Result, figure: str) -> str:
+    """Say why a detector has no AP, '' if it has one."""
+    if result.ap(figure).count:
+        return ''
+    if not result.runs:
+        return f'{result.entry.label} is {State.MISSING.value}'
+    states = dict.fromkeys(run.state for run in result.runs)
+    words = ' and '.join(state.value for state in states)
+    return f'{result.entry.label} is {words}'

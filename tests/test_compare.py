@@ -1,0 +1,702 @@
+"""The comparison: what runs it counts, what it makes of them, and that it finishes its runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from rich.console import Console
+
+from dsnet_mm.comparison import cost, running, suites, verdict
+from dsnet_mm.comparison.plot import plot
+from dsnet_mm.comparison.published import PUBLISHED
+from dsnet_mm.comparison.results import Cost, Result, Summary
+from dsnet_mm.comparison.running import Launch, Task, epochs_in, to_do, train_all
+from dsnet_mm.comparison.runs import FIGURES, Run, State, find_runs, newest_checkpoint, read_run
+from dsnet_mm.comparison.suites import SUITES, Entry, Part, Question, Suite, get_suite
+from dsnet_mm.comparison.table import to_csv, to_markdown
+from dsnet_mm.comparison.verdict import Answer, answer
+from dsnet_mm.data.shapes import ShapesDetection
+from dsnet_mm.engine import StopAtNaNHook, launch
+from dsnet_mm.engine.launch import load_config, train
+from dsnet_mm.errors import UserError
+
+ITERATIONS, INTERVAL, EPOCHS = 20, 10, 3  # of the recorded trainings
+CONFIG = Config(dict(model=dict(type='RetinaNet'), train_cfg=dict(max_epochs=EPOCHS)))
+MASKS = Config(dict(model=dict(roi_head=dict(mask_head=dict())), train_cfg=dict(max_epochs=EPOCHS)))
+
+
+def train_record(step, loss=1.5, seconds=0.5, **more):
+    """A line as mmengine writes it, here of a training on a GPU."""
+    epoch = (step - 1) // ITERATIONS + 1
+    return {
+        'base_lr': 0.001, 'lr': 0.001, 'data_time': 0.004, 'grad_norm': 3.9, 'loss': loss,
+        'loss_cls': 1.1, 'loss_bbox': 0.4, 'time': seconds, 'epoch': epoch, 'iter': step,
+        'memory': 900 + epoch, 'step': step, **more,
+    }  # fmt: skip
+
+
+def evaluation(epoch, **ap):
+    """A line as mmengine writes it: the six figures, then times; without AP if none is given."""
+    figures = {
+        f'coco/{kind}_{figure}': round(value / 100, 3) if value >= 0 else value
+        for kind, value in ap.items()
+        for figure in FIGURES
+    }
+    return {**figures, 'data_time': 0.017, 'time': 0.36, 'step': epoch}
+
+
+def write_log(folder: Path, records, timestamp='20261121_103605'):
+    vis_data = folder / timestamp / 'vis_data'
+    vis_data.mkdir(parents=True)
+    text = ''.join(json.dumps(record) + '\n' for record in records)
+    for name in (f'{timestamp}.json', 'scalars.json'):
+        (vis_data / name).write_text(text)
+
+
+def write_run(folder: Path, epochs=EPOCHS, seed=0, seconds=0.5, evaluated=True, max_epochs=EPOCHS,
+              **ap):  # fmt: skip
+    """Record a training of so many epochs that was evaluated after each of them."""
+    records = []
+    for epoch in range(1, epochs + 1):
+        first = (epoch - 1) * ITERATIONS
+        steps = range(first + INTERVAL, first + ITERATIONS + 1, INTERVAL)
+        records += [train_record(step, seconds=seconds) for step in steps]
+        if evaluated:
+            records.append(evaluation(epoch, **ap))
+    write_log(folder, records)
+    (folder / 'model.py').write_text(
+        f"model = dict(type='RetinaNet')\ntrain_cfg = dict(max_epochs={max_epochs})\n"
+        f'randomness = dict(seed={seed})\n'
+    )
+    store(folder, epochs)
+    return folder
+
+
+def store(folder: Path, epoch: int):
+    (folder / f'epoch_{epoch}.pth').touch()
+    (folder / 'last_checkpoint').write_text(f'/elsewhere/epoch_{epoch}.pth')
+
+
+def entry(label, model='DS-Net-S*', **more):
+    return Entry(Path(f'{label}.py'), 'RetinaNet', model, **more)
+
+
+def finished(label, *box, model='DS-Net-S*', mask=(), **more):
+    """A detector whose runs ended with these AP."""
+    pairs = [(value, None) for value in box] or [(1.0, value) for value in mask]
+    runs = [
+        Run(label, Path(label), seed, State.FINISHED, '', 3, 3,
+            {'box': {'mAP': b}} | ({} if m is None else {'mask': {'mAP': m}}), 3600.0)
+        for seed, (b, m) in enumerate(pairs)
+    ]  # fmt: skip
+    return Result(entry(label, model, **more), runs, Cost(32_740_000, 281_500_000_000))
+
+
+# ---- reading a run
+
+
+def test_a_finished_run_is_read(tmp_path):
+    run = read_run(write_run(tmp_path / 'seed_3', seed=3, bbox=36.5), 'model', CONFIG)
+    assert (run.state, run.reason, run.seed, run.name) == (
+        State.FINISHED, '', 3, 'model, seed 3')  # fmt: skip
+    assert (run.epochs, run.max_epochs, run.altered) == (3, 3, ())
+    assert run.ap['box'] == pytest.approx(dict.fromkeys(FIGURES, 36.5))
+    assert run.seconds == pytest.approx(3 * 20 * 0.5)
+    assert run.memory == 903
+
+
+def test_figures_are_those_of_the_last_epoch_and_each_in_its_place(tmp_path):
+    values = (0.365, 0.554, 0.391, 0.204, -1.0, 0.482)  # no objects of medium size
+    last = {f'coco/bbox_{name}': value for name, value in zip(FIGURES, values, strict=True)}
+    write_run(tmp_path, epochs=2, bbox=50)
+    write_log(tmp_path, [train_record(60), {**evaluation(3, segm=34.7), **last}], '20261121_120000')
+    run = read_run(tmp_path, 'model', MASKS)
+    assert run.ap['box'] == pytest.approx(
+        dict(mAP=36.5, mAP_50=55.4, mAP_75=39.1, mAP_s=20.4, mAP_m=math.nan, mAP_l=48.2),
+        nan_ok=True,
+    )
+    assert run.ap['mask']['mAP'] == pytest.approx(34.7)
+
+
+def test_a_resumed_run_is_one(tmp_path):
+    """Interrupted in epoch 3 and gone on from epoch 2: what is repeated counts once."""
+    first = [train_record(step) for step in (10, 20, 30, 40)] + [train_record(50, loss=7.0)]
+    first[2:2] = [evaluation(1, bbox=10)]
+    first[5:5] = [evaluation(2, bbox=20)]
+    write_log(tmp_path, first, '20261121_100000')
+    second = [train_record(step, seconds=1.0, loss=0.9) for step in (50, 60)]
+    write_log(tmp_path, [*second, evaluation(3, bbox=30)], '20261121_110000')
+    # a line that was being written when the machine went down
+    with (tmp_path / '20261121_100000/vis_data/20261121_100000.json').open('a') as log:
+        log.write('{"base_lr": 0.0')
+    run = read_run(tmp_path, 'model', CONFIG)
+    assert run.state is State.FINISHED
+    assert run.ap['box']['mAP'] == pytest.approx(30)
+    assert run.seconds == pytest.approx(40 * 0.5 + 20 * 1.0)
+
+
+def test_a_training_begun_anew_lets_the_earlier_one_fall(tmp_path):
+    write_log(tmp_path, [train_record(60, loss=math.nan), evaluation(3, bbox=90)])
+    write_log(tmp_path, [train_record(10)], '20261121_110000')
+    run = read_run(tmp_path, 'model', CONFIG)
+    assert run.state is State.UNFINISHED
+    assert run.reason == '0 of 3 epochs are trained'
+
+
+def test_an_altered_setting_is_named(tmp_path):
+    write_run(tmp_path, bbox=40)
+    text = "data_root = 'here'\ntrain_cfg = dict(max_epochs=3)\n"
+    (tmp_path / 'model.py').write_text(
+        f"{text}model = dict(type='RetinaNet', backbone=dict(depths=[2, 2]))\n"
+        f"train_dataloader = dict(batch_size=4, dataset=dict(data_root='here'))\n"
+    )
+    config = CONFIG.copy()
+    config.model.backbone = dict(depths=(2, 4))
+    config.train_dataloader = dict(batch_size=2, dataset=dict(data_root='there'))
+    run = read_run(tmp_path, 'model', config)
+    assert run.altered == ('model.backbone.depths.1 = 2', 'train_dataloader.batch_size = 4')
+
+
+def test_a_training_that_was_stopped_for_its_loss_has_diverged(tmp_path, monkeypatch):
+    write_run(tmp_path, epochs=2, bbox=40)
+    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
+    log = tmp_path / '20261121_103605' / '20261121_103605.log'
+    MMLogger.get_instance('training', log_file=str(log))
+    with pytest.raises(UserError):
+        StopAtNaNHook.stop(SimpleNamespace(iter=49, work_dir='work'), 'the loss')
+    run = read_run(tmp_path, 'model', CONFIG)
+    assert run.state is State.DIVERGED
+    assert run.reason == 'the loss is no finite number at iteration 50'
+    write_log(tmp_path, [train_record(50)], '20261121_110000')  # gone on with after that
+    assert read_run(tmp_path, 'model', CONFIG).state is State.UNFINISHED
+
+
+BROKEN = {
+    'unfinished': (dict(epochs=2, bbox=40), '2 of 3 epochs are trained'),
+    'unevaluated': (dict(evaluated=False), 'but the last one is not evaluated'),
+    'shorter': (dict(epochs=1, max_epochs=1, bbox=40), '1 of 3 epochs are trained'),
+    'empty': (dict(), 'has no box AP: nothing was detected'),
+    'no objects': (dict(bbox=-1), 'has no box AP'),
+}
+
+
+def recorded(folder: Path, kind: str) -> Path:
+    if kind == 'not a number':
+        write_run(folder, bbox=40)
+        write_log(folder, [train_record(30, loss=math.nan)], '20261121_110000')
+        return folder
+    return write_run(folder, **BROKEN[kind][0])
+
+
+@pytest.mark.parametrize('kind', [*BROKEN, 'not a number'])
+def test_a_run_that_does_not_count_says_why(tmp_path, kind):
+    reason = BROKEN.get(kind, (None, 'the loss is nan in iteration 30'))[1]
+    run = read_run(recorded(tmp_path, kind), 'model', CONFIG)
+    diverged = kind in ('empty', 'no objects', 'not a number')
+    assert run.state is (State.DIVERGED if diverged else State.UNFINISHED)
+    assert reason in run.reason
+    assert run.ap == {}
+
+
+def test_runs_are_found_by_seed_or_alone_and_the_missing_are_named(tmp_path):
+    write_run(tmp_path / 'model' / 'seed_1', seed=1, bbox=40)
+    (tmp_path / 'model' / 'notes').mkdir()
+    alone = write_run(tmp_path / 'alone', seed=None, bbox=40)
+    first = find_runs(tmp_path, entry('model'), 2, lambda entry: CONFIG)
+    assert [(run.seed, run.state) for run in first] == [(1, State.FINISHED), (0, State.MISSING)]
+    (run,) = find_runs(tmp_path, entry('alone'), 1, lambda entry: CONFIG)
+    assert (run.folder, run.seed, run.name) == (alone, None, 'alone')
+    assert [run.seed for run in find_runs(tmp_path, entry('none'), 2, None)] == [0, 1]
+
+
+def test_only_a_checkpoint_written_to_its_end_is_gone_on_from(tmp_path):
+    assert newest_checkpoint(tmp_path) is None
+    for epoch in (2, 9, 10):
+        store(tmp_path, epoch)
+    (tmp_path / 'epoch_11.pth').touch()  # not noted, so not complete
+    assert newest_checkpoint(tmp_path).name == 'epoch_10.pth'
+    assert newest_checkpoint(tmp_path, before=10).name == 'epoch_9.pth'
+    assert newest_checkpoint(tmp_path, before=2) is None
+
+
+# ---- means, differences and verdicts
+
+
+def test_mean_and_spread():
+    assert Summary.of([40.0, 42.0, 44.0]) == Summary(42.0, 2.0, 3)
+    assert Summary.of([40.0, None, math.nan]) == Summary(40.0, None, 1)
+    assert Summary.of([]).count == 0
+
+
+def ask(claimed, model, baseline, figure='box'):
+    results = {result.entry.label: result for result in (model, baseline)}
+    question = Question('?', model.entry.label, baseline.entry.label, figure, claimed)
+    return answer(question, results)
+
+
+def test_difference_and_its_standard_error():
+    found = ask(None, finished('a', 40.0, 42.0, 44.0), finished('b', 30.0, 31.0))
+    assert found.difference == pytest.approx(11.5)
+    assert found.error == pytest.approx(math.sqrt(4 / 3 + 0.5 / 2))
+    assert found.verdict == ''
+    assert ask(None, finished('a', 40.0, 42.0), finished('b', 30.0)).error is None
+
+
+@pytest.mark.parametrize(
+    ('spread', 'count', 'tolerance'),
+    [
+        (None, 1, 0.6),  # 2 * sqrt(4 * 0.15^2)
+        (0.3, 4, 0.6),  # 2 * sqrt(2 * 0.15^2 + 2 * 0.3^2 / 4)
+        (0.01, 4, 2 * math.sqrt(0.05625)),  # the small spread is not believed
+    ],
+)
+def test_tolerance(spread, count, tolerance):
+    side = Summary(40.0, spread, count)
+    found = Answer(Question('?', 'a', 'b', 'box', 6.4), side, side)
+    assert found.tolerance == pytest.approx(tolerance)
+
+
+@pytest.mark.parametrize(
+    ('ap', 'claimed', 'verdict'),
+    [
+        (42.9, 6.4, 'reproduced'),
+        (42.3, 6.4, 'reproduced'),
+        (42.2, 6.4, 'not reproduced'),
+        (43.5, 6.4, 'reproduced'),
+        (43.6, 6.4, 'not reproduced'),
+        (36.6, 0.4, 'reproduced'),
+        (36.4, 0.4, 'not reproduced'),  # within the tolerance, but not better
+    ],
+)
+def test_verdict(ap, claimed, verdict):
+    found = ask(claimed, finished('a', ap), finished('b', 36.5))
+    assert found.verdict == verdict
+    assert bool(found.caveat) == (claimed == 0.4)
+
+
+def test_a_claim_about_masks_is_judged_by_masks():
+    better, worse = finished('a', mask=[40.2]), finished('b', mask=[34.7])
+    assert ask(5.5, better, worse, 'mask').verdict == 'reproduced'
+    assert ask(5.5, better, worse, 'box').verdict == 'not reproduced'
+
+
+def test_what_keeps_a_claim_from_being_judged_is_named(tmp_path):
+    run = read_run(write_run(tmp_path, epochs=2, bbox=40), 'a', CONFIG)
+    first = ask(6.4, Result(entry('a'), [run]), finished('b', 36.5))
+    assert first.verdict == 'cannot be judged: a is unfinished'
+    second = ask(6.4, finished('a', 42.9), Result(entry('b'), []))
+    assert second.verdict == 'cannot be judged: b is missing'
+
+
+# ---- suites
+
+
+def test_every_config_of_every_suite_exists_once():
+    for name in SUITES:
+        entries = get_suite(name).entries
+        assert [entry.label for entry in entries if not entry.config.is_file()] == []
+        assert len({entry.label for entry in entries}) == len(entries)
+    compared = {entry.config for entry in get_suite('shapes').entries}
+    assert compared == set((ROOT / 'configs' / 'compare').glob('*.py'))
+    assert {entry.config for entry in get_suite('coco').entries} == set(
+        (ROOT / 'configs').glob('*_coco.py')
+    )
+
+
+def test_the_four_claims_are_those_of_the_published_figures():
+    suite = get_suite('coco')
+    claims = [question for question in suite.questions if question.claimed is not None]
+    assert [question.claimed for question in claims] == [6.4, 6.1, 5.5, 0.4]
+    entries = {entry.label: entry for entry in suite.entries}
+    for question in claims[:3]:
+        better, worse = (entries[label] for label in (question.model, question.baseline))
+        assert (better.schedule, worse.schedule) == ('1x', '1x')
+        published = [getattr(side.published, question.figure) for side in (better, worse)]
+        assert published[0] - published[1] == pytest.approx(question.claimed)
+    used = [entry.published for entry in suite.entries if entry.published]
+    assert len(used) == len(PUBLISHED)
+    assert not any(question.claimed for question in get_suite('shapes').questions)
+
+
+def test_the_small_edition_gives_every_model_the_same_budget():
+    suite = get_suite('shapes')
+    configs = [Config.fromfile(entry.config) for entry in suite.entries]
+    for config in configs:
+        for part in ('train_dataloader', 'val_dataloader', 'optim_wrapper', 'param_scheduler',
+                     'train_cfg', 'randomness'):  # fmt: skip
+            assert config[part] == configs[0][part]
+        assert config.model.bbox_head == configs[0].model.bbox_head
+        assert config.model.backbone.get('init_cfg') is None
+        assert config.train_dataloader.dataset.data_root == f'{suite.data_root}/'
+        size = suite.shapes.size, suite.shapes.size
+        assert suite.size == size
+        assert config.train_dataloader.dataset.pipeline[2].scale == size
+
+
+# ---- the outcome
+
+
+@pytest.fixture
+def small_suite():
+    """A suite of made-up detectors, and what became of them."""
+    rows = [
+        finished('r50_fpn', 36.0, 37.0, model='ResNet-50'),
+        finished('swin_fpn', 41.5, model='Swin-T'),
+        finished('s_fpn', 42.0, 44.0),
+        finished('s_dsfpn', 45.0, neck='DS-FPN'),
+    ]
+    late = Result(
+        entry('late'), [Run('late', Path('late'), 0, State.UNFINISHED, '1 of 3 epochs are trained')]
+    )
+    results = {result.entry.label: result for result in [*rows, late]}
+    part = Part('All', tuple(result.entry for result in results.values()))
+    questions = (
+        Question('S against R50', 's_fpn', 'r50_fpn', 'box', 6.4),
+        Question('late against R50', 'late', 'r50_fpn', 'box', 6.1),
+        Question('S: DS-FPN against FPN', 's_dsfpn', 's_fpn'),
+    )
+    suite = Suite('made up', (part,), questions, (800, 1280), 'nowhere')
+    return suite, results
+
+
+def table_rows(text, heading):
+    """The rows of the first table behind a heading, as dicts."""
+    lines = text.split(f'## {heading}\n\n')[1].splitlines()
+    table = [
+        [cell.strip() for cell in line.strip('|').split('|')] for line in lines[: lines.index('')]
+    ]
+    return [dict(zip(table[0], cells, strict=True)) for cells in table[2:]]
+
+
+def test_table(small_suite):
+    suite, results = small_suite
+    text = to_markdown(suite, results, [answer(q, results) for q in suite.questions])
+    rows = table_rows(text, 'All')
+    assert [row['Model'] for row in rows] == ['ResNet-50', 'Swin-T', 'DS-Net-S*', 'DS-Net-S*']
+    last, other = rows[2], rows[3]
+    assert (last['runs'], last['box AP']) == ('2', '43.0 ± 1.4')
+    assert (last['box AP against ResNet-50'], last['box AP against Swin-T']) == ('+6.5', '+1.5')
+    assert (last['published box AP'], last['M parameters'], last['G MACs']) == (
+        '42.9', '32.74', '281.50')  # fmt: skip
+    assert last['training in h'] == '1.00 ± 0.00'
+    # no baseline has this neck, and the published figures belong to another
+    assert (other['box AP against ResNet-50'], other['published box AP']) == ('-', '-')
+    assert not any('mask' in name or 'latency' in name for name in rows[0])
+    assert 'Not measured: latency in ms, GPU memory in MB.' in text
+
+    claim, unjudged, free = table_rows(text, 'Differences')
+    assert (claim['difference in AP'], claim['claimed'], claim['verdict']) == (
+        '+6.5', '+6.4', 'reproduced')  # fmt: skip
+    assert unjudged['verdict'] == 'cannot be judged: late is unfinished'
+    assert (free['difference in AP'], free['verdict']) == ('+2.0', 'no claim of the paper')
+    assert '- late, seed 0: unfinished, 1 of 3 epochs are trained' in text
+
+
+def test_csv(small_suite):
+    suite, results = small_suite
+    lines = list(csv.DictReader(to_csv(suite, results).splitlines()))
+    assert [line['config'] for line in lines] == ['r50_fpn', 'swin_fpn', 's_fpn', 's_dsfpn']
+    line = lines[2]
+    assert (line['runs'], line['seeds'], float(line['box_mAP'])) == ('2', '0 1', 43.0)
+    assert float(line['box_mAP_spread']) == pytest.approx(math.sqrt(2), abs=1e-5)
+    assert float(line['box_mAP_against_ResNet-50']) == 6.5
+    assert (line['mask_mAP'], line['latency_s'], line['parameters']) == ('', '', '32740000')
+
+
+def test_plot(small_suite, tmp_path):
+    suite, results = small_suite
+    plot(suite, results, tmp_path / 'plot.png')
+    assert (tmp_path / 'plot.png').stat().st_size > 10_000
+
+
+# ---- the tool
+
+
+@pytest.fixture
+def compare(monkeypatch, capsys):
+    """Run tools/compare.py in this process; return what it printed, or its last sentence."""
+
+    def run(*args: object) -> str:
+        monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(ROOT / 'tools' / 'compare.py'), run_name='__main__')
+        printed = capsys.readouterr().out
+        if stop.value.code:
+            assert '\n' not in str(stop.value.code)
+            return str(stop.value.code)
+        return printed
+
+    return run
+
+
+def test_tool_compares_recorded_runs_of_the_paper(compare, tmp_path, monkeypatch):
+    monkeypatch.setattr(cost, 'count_costs', lambda *args: {})
+    ap = {
+        'retinanet_r50_fpn': dict(bbox=36.5),
+        'retinanet_dsnet_s_fpn': dict(bbox=42.7),
+        'mask_rcnn_r50_fpn': dict(bbox=38.2, segm=34.7),
+        'mask_rcnn_dsnet_s_fpn': dict(bbox=41.0, segm=40.0),
+    }
+    for name, figures in ap.items():
+        folder = tmp_path / f'{name}_1x_coco'
+        write_run(folder, seed=None, max_epochs=12, epochs=12, **figures)
+    write_run(tmp_path / 'mask_rcnn_swin_t_fpn_1x_coco', epochs=5, bbox=30, segm=30)
+    printed = compare('--suite', 'coco', '--work-dirs', tmp_path, '--only', '*_fpn_1x_coco')
+    written = (tmp_path / 'compare_coco' / 'table.md').read_text()
+    assert written.strip() in printed
+    verdicts = [row['verdict'] for row in table_rows(written, 'Differences')]
+    assert verdicts[:4] == [
+        'reproduced',
+        'not reproduced',
+        'reproduced',
+        'cannot be judged: mask_rcnn_swin_t_fpn_1x_coco is unfinished',
+    ]
+    assert '- mask_rcnn_swin_t_fpn_1x_coco, seed 0: unfinished, 5 of 12 epochs' in written
+    assert '- retinanet_swin_t_fpn_1x_coco, seed 0: missing, ' in written
+
+
+def test_tool_counts_the_costs_of_the_small_edition(compare, tmp_path):
+    config = load_config(str(ROOT / 'configs/compare/retinanet_dsnet_t_fpn_shapes.py'))
+    for name, ap in {'dsnet_t_fpn': 60, 'dsnet_t_noalign_fpn': 50}.items():
+        for seed in (0, 1):
+            folder = tmp_path / f'retinanet_{name}_shapes' / f'seed_{seed}'
+            write_run(folder, epochs=config.train_cfg.max_epochs, seed=seed, bbox=ap + seed)
+    out = tmp_path / 'out'
+    compare('--work-dirs', tmp_path, '--only', '*_dsnet_t*', '--out', out)
+    text = (out / 'table.md').read_text()
+    aligned, plain = table_rows(text, 'DS-Net-T* (α = 1/2, aligned) and what its parts do')
+    assert (aligned['box AP'], plain['box AP against DS-Net-T*']) == ('60.5 ± 0.7', '-10.0')
+    assert 9 < float(plain['M parameters']) < float(aligned['M parameters']) < 11
+    assert float(plain['G MACs']) < float(aligned['G MACs'])
+    assert 'Counted, but with other settings than the config' in text
+    assert 'retinanet_dsnet_t_alpha025_fpn_shapes, seed 0: missing' in text
+    assert (out / 'plot.png').exists()
+    assert len((out / 'table.csv').read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['--only', '*x101*'], 'no config of the suite shapes matches'),
+        (['--seeds', '0'], '--seeds 0 must be at least 1'),
+        (['--gpus', '0'], '--gpus 0 must be at least 1'),
+        (['--only', '*_r50_fpn*'], 'is finished, so that there is nothing to compare; add --run'),
+        (['--run', '--only', '*_r50_fpn*', '--data-root', 'nowhere'], 'nowhere'),
+    ],
+)
+def test_tool_says_what_is_wrong(compare, tmp_path, args, words):
+    assert words in compare('--work-dirs', tmp_path, *args)
+
+
+# ---- docs/compare.md
+
+DOCS = (ROOT / 'docs' / 'compare.md').read_text(encoding='utf-8')
+
+
+def test_what_the_docs_tell_to_type(compare, tmp_path, monkeypatch):
+    """The trainings and measurements behind the commands are tested elsewhere."""
+    trained, measured = [], []
+
+    def train_all(tasks, launch, console):
+        for task in tasks:
+            write_run(task.run.folder, seed=task.run.seed, bbox=40 + task.run.seed, segm=35)
+        trained.append((len(tasks), launch.gpus))
+        return {}
+
+    def count_costs(entries, size, latency, report):
+        measured.append((len(entries), latency))
+        return {}
+
+    monkeypatch.setattr(running, 'train_all', train_all)
+    monkeypatch.setattr(cost, 'count_costs', count_costs)
+    monkeypatch.setattr(launch, 'load_config', lambda *args, **options: CONFIG)
+    monkeypatch.setattr(ShapesDetection, 'write', lambda *args, **options: True)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r'^```bash\n(.*?)^```', DOCS, re.M | re.S)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert commands.pop(0) == ['make', 'compare']
+    for python, script, *args in commands:
+        assert (python, script) == ('python', 'tools/compare.py')
+        assert 'work_dirs/compare_' in compare(*args)
+    shapes, retinanets = len(get_suite('shapes').entries), 8
+    assert trained == [(3 * shapes, None), (retinanets, 8)]
+    assert measured == [(shapes, False), (retinanets, False), (retinanets, True)]
+
+
+def test_make_compare():
+    plan = subprocess.run(['make', '--dry-run', 'compare', 'SEEDS=2'], cwd=ROOT,
+                          capture_output=True, text=True, check=True).stdout  # fmt: skip
+    assert 'tools/install.py' in plan
+    assert 'tools/compare.py --suite shapes --run --seeds 2' in plan
+
+
+def test_the_docs_state_the_tolerance():
+    single = Answer(Question('?', 'a', 'b'), *[Summary(40.0, None, 1)] * 2).tolerance
+    many = Answer(Question('?', 'a', 'b'), *[Summary(40.0, 0.1, 10**6)] * 2).tolerance
+    assert f'A standard deviation of {verdict.SPREAD} lies between' in DOCS
+    assert f'{single:.1f} AP, is the tolerance' in DOCS
+    assert f'It never falls below {many:.2f}' in DOCS
+
+
+# ---- training what is missing
+
+
+def test_commands():
+    run = Run('retinanet', Path('work'), 2)
+    task = Task(entry('configs/retinanet'), run, CONFIG)
+    command = Launch('data', ['train_cfg.max_epochs=1'], gpus=4).command(task, Path('epoch_1.pth'))
+    tail = ['configs/retinanet.py', '--work-dir', 'work', '--launcher', 'pytorch', '--data-root',
+            'data', '--resume', 'epoch_1.pth', '--cfg-options', 'train_cfg.max_epochs=1',
+            'randomness.seed=2']  # fmt: skip
+    assert command[:5] == [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '4']
+    assert command[6:] == tail
+    assert Path(command[5]).is_file()
+    plain = Launch().command(Task(entry('c'), Run('c', Path('w')), CONFIG), None)
+    assert plain[2:] == ['c.py', '--work-dir', 'w']
+
+
+def test_what_is_to_be_done_is_the_missing_and_the_unfinished_seed_by_seed():
+    states = [State.FINISHED, State.UNFINISHED, State.DIVERGED, State.MISSING]
+    runs = [
+        (entry(label), Run(label, Path(label), seed, state))
+        for label in 'ab'
+        for seed, state in enumerate(states)
+    ]
+    tasks = to_do(runs, lambda entry: CONFIG)
+    assert [(t.run.label, t.run.seed) for t in tasks] == [('a', 1), ('b', 1), ('a', 3), ('b', 3)]
+
+
+FAKE = """
+import sys, json, pathlib
+folder = pathlib.Path(sys.argv[1])
+if folder.parent.name == 'broken':
+    sys.exit('out of memory')
+vis_data = folder / '20261121_110000' / 'vis_data'
+vis_data.mkdir(parents=True)
+print('11/21 10:52:02 - mmengine - INFO - Epoch(train)  [2][10/20]  lr: 4.9e-05')
+(vis_data / 'scalars.json').write_text(sys.argv[2])
+"""
+
+
+@pytest.fixture
+def fake_training(monkeypatch):
+    """Trainings that end at once."""
+    log = '\n'.join(json.dumps(r) for r in [train_record(60), evaluation(3, bbox=40)])
+
+    def command(launch, task, checkpoint):
+        return [sys.executable, '-c', FAKE, str(task.run.folder), log]
+
+    monkeypatch.setattr(running, 'POLL', 0.01)
+    monkeypatch.setattr(Launch, 'command', command)
+
+
+def tasks_in(folder: Path, *labels: str) -> list[Task]:
+    return [
+        Task(entry(label), Run(label, folder / label / 'seed_0', 0), CONFIG) for label in labels
+    ]
+
+
+def test_a_failing_run_is_named_and_the_others_go_on(tmp_path, fake_training):
+    console = Console(record=True, width=200)
+    tasks = tasks_in(tmp_path, 'broken', 'good')
+    failures = train_all(tasks, Launch(), console)
+    log = tmp_path / 'broken' / 'seed_0' / 'train.log'
+    assert failures == {'broken, seed 0': f'broken, seed 0 ended with status 1, see {log}'}
+    assert 'out of memory' in log.read_text()
+    assert read_run(tmp_path / 'good' / 'seed_0', 'good', CONFIG).state is State.FINISHED
+    printed = console.export_text()
+    assert 'run 2 of 2: good, seed 0' in printed
+    assert epochs_in(tasks[1].log) == 1.5
+
+
+def test_a_last_epoch_without_its_forerunner_is_not_thrown_away(tmp_path, fake_training):
+    tasks = tasks_in(tmp_path, 'good')
+    write_run(tasks[0].run.folder, evaluated=False)
+    (failure,) = train_all(tasks, Launch(), Console(record=True)).values()
+    assert 'holds only the checkpoint of the last epoch' in failure
+    assert (tasks[0].run.folder / 'epoch_3.pth').exists()
+
+
+def test_an_interruption_ends_the_training(tmp_path, monkeypatch):
+    started = []
+
+    def command(launch, task, checkpoint):
+        return [sys.executable, '-c', 'import time; time.sleep(60)']
+
+    def interrupt(log):
+        raise KeyboardInterrupt
+
+    popen = running.subprocess.Popen
+    monkeypatch.setattr(Launch, 'command', command)
+    monkeypatch.setattr(running, 'POLL', 0.01)
+    monkeypatch.setattr(running, 'epochs_in', interrupt)
+    monkeypatch.setattr(
+        running.subprocess, 'Popen', lambda *a, **k: started.append(popen(*a, **k)) or started[0]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train_all(tasks_in(tmp_path, 'good'), Launch(), Console(record=True))
+    assert started[0].poll() is not None
+
+
+MICRO = f"""
+_base_ = {str(ROOT / 'configs/compare/retinanet_dsnet_t_fpn_shapes.py')!r}
+model = dict(
+    backbone=dict(
+        arch=dict(
+            _delete_=True, embed_dims=(8, 16, 24, 32), depths=(1, 1, 1, 1),
+            num_heads=(1, 2, 3, 4), mlp_ratio=1)),
+    neck=dict(in_channels=[8, 16, 24, 32], out_channels=16),
+    bbox_head=dict(in_channels=16, feat_channels=16, stacked_convs=1),
+    test_cfg=dict(score_thr=0.0))
+train_dataloader = dict(num_workers=0, persistent_workers=False)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+train_cfg = dict(max_epochs=2, val_interval=2)
+default_hooks = dict(logger=dict(interval=1))
+"""
+
+
+@pytest.mark.slow
+def test_run_trains_the_missing_and_resumes_the_interrupted(
+    compare, shapes_root, tmp_path, monkeypatch
+):
+    entries = []
+    for name in ('one', 'two'):
+        path = tmp_path / f'{name}.py'
+        path.write_text(MICRO)
+        entries.append(Entry(path, 'RetinaNet', name))
+    part = Part('Micro', tuple(entries), ('one',))
+    suite = Suite('shapes', (part,), (Question('?', 'two', 'one'),), (96, 96), str(shapes_root))
+    monkeypatch.setitem(suites.SUITES, 'shapes', lambda: suite)
+    work_dirs = tmp_path / 'work_dirs'
+    interrupted = work_dirs / 'one' / 'seed_0'
+    config = load_config(str(entries[0].config), str(interrupted), {'train_cfg.max_epochs': 1},
+                         str(shapes_root))  # fmt: skip
+    train(config)
+    assert read_run(interrupted, 'one', load_config(str(entries[0].config))).epochs == 1
+
+    printed = compare('--work-dirs', work_dirs, '--data-root', shapes_root, '--run')
+    assert '2 runs to be trained' in printed
+    assert 'resumed epoch: 1, iter: 2' in (interrupted / 'train.log').read_text()
+    rows = table_rows((work_dirs / 'compare_shapes' / 'table.md').read_text(), 'Micro')
+    assert [(row['Model'], row['runs']) for row in rows] == [('one', '1'), ('two', '1')]
+    for result in (read_run(work_dirs / name / 'seed_0', name, load_config(str(e.config)))
+                   for name, e in zip(('one', 'two'), entries, strict=True)):  # fmt: skip
+        assert (result.state, result.epochs, result.seed) == (State.FINISHED, 2, 0)
+        assert result.altered == ()
+    assert '0 runs to be trained' in compare(
+        '--work-dirs', work_dirs, '--data-root', shapes_root, '--run'
+    )

@@ -1,0 +1,156 @@
+"""Compare trained detectors: one table, a plot, and a verdict on the paper's claims."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from rich.console import Console
+from rich.progress import track
+
+from dsnet_mm.comparison.cost import count_costs
+from dsnet_mm.comparison.plot import plot
+from dsnet_mm.comparison.results import Result
+from dsnet_mm.comparison.running import Launch, to_do, train_all
+from dsnet_mm.comparison.runs import Run, find_runs
+from dsnet_mm.comparison.suites import SUITES, Entry, Suite, get_suite
+from dsnet_mm.comparison.table import to_csv, to_markdown
+from dsnet_mm.comparison.verdict import answer
+from dsnet_mm.engine.launch import load_config
+from dsnet_mm.errors import UserError, run_cli
+
+
+class Options(DictAction):
+    """Keep options as they are typed, beside what they say."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Store both."""
+        namespace.options = list(values)
+        super().__call__(parser, namespace, values, option_string)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Only finished runs count; all others are named. docs/compare.md tells what the '
+        'outcome says.',
+    )
+    parser.set_defaults(options=[])
+    parser.add_argument(
+        '--suite',
+        choices=SUITES,
+        default='shapes',
+        help='small detectors on synthetic shapes, or those of the paper on COCO (default: shapes)',
+    )
+    parser.add_argument(
+        '--work-dirs',
+        default='work_dirs',
+        metavar='DIR',
+        help='folder of the runs, in CONFIG/seed_N or CONFIG each (default: work_dirs)',
+    )
+    parser.add_argument(
+        '--out', metavar='DIR', help='folder of the outcome (default: DIR/compare_SUITE)'
+    )
+    parser.add_argument(
+        '--only', metavar='PATTERN', help="configs by name, such as '*_dsnet_t_*' (default: all)"
+    )
+    parser.add_argument(
+        '--seeds', type=int, default=1, metavar='N', help='runs wanted of each (default: 1)'
+    )
+    parser.add_argument(
+        '--run', action='store_true', help='first train what is missing or was interrupted'
+    )
+    parser.add_argument('--gpus', type=int, metavar='N', help='GPUs of a training, by torchrun')
+    parser.add_argument('--data-root', metavar='DIR', help="folder of the data, not the configs'")
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        metavar='KEY=VALUE',
+        help='replace settings of all configs; the same have to be given without --run',
+    )
+    parser.add_argument(
+        '--latency', action='store_true', help='measure the time of a prediction, on this machine'
+    )
+    return parser.parse_args()
+
+
+def read_all(
+    suite: Suite, args: argparse.Namespace, load: Callable[[Entry], Config]
+) -> list[tuple[Entry, list[Run]]]:
+    """Find the runs of every entry."""
+    work_dirs = Path(args.work_dirs)
+    return [(entry, find_runs(work_dirs, entry, args.seeds, load)) for entry in suite.entries]
+
+
+def train_missing(
+    suite: Suite, args: argparse.Namespace, load: Callable[[Entry], Config], console: Console
+) -> dict[str, str]:
+    """Train what is missing or unfinished, and return what went wrong by the name of the run."""
+    if suite.shapes and args.data_root is None:
+        console.print(f'data: {suite.data_root}')
+        suite.shapes.write(
+            suite.data_root,
+            progress=lambda images: track(images, 'drawing images', console=console),
+        )
+    rows = read_all(suite, args, load)
+    tasks = to_do([(entry, run) for entry, runs in rows for run in runs], load)
+    console.print(f'{len(tasks)} runs to be trained')
+    return train_all(tasks, Launch(args.data_root, args.options, args.gpus), console)
+
+
+def main() -> None:
+    args = parse_args()
+    for name in ('seeds', 'gpus'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f'--{name} {getattr(args, name)} must be at least 1')
+    suite = get_suite(args.suite)
+    if args.only:
+        suite = suite.only(args.only)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+
+    @cache
+    def load(entry: Entry) -> Config:
+        return load_config(
+            str(entry.config), cfg_options=args.cfg_options, data_root=args.data_root
+        )
+
+    failures = {}
+    if args.run:
+        # ended by the system as by a key: the training that runs must not outlive this process
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        failures = train_missing(suite, args, load, console)
+        signal.signal(signal.SIGTERM, before)
+
+    rows = read_all(suite, args, load)
+    finished = [entry for entry, runs in rows if Result(entry, runs).finished]
+    if not finished:
+        for _, runs in rows:
+            for run in runs:
+                console.print(f'{run.name}: {run.state.value}, {run.reason}')
+        raise UserError(
+            f'no run in {args.work_dirs} is finished, so that there is nothing to compare; add '
+            '--run to train, or name the folder of the runs with --work-dirs'
+        )
+    with console.status('counting') as status:
+        costs = count_costs(finished, suite.size, args.latency, status.update)
+    results = {entry.label: Result(entry, runs, costs.get(entry.label)) for entry, runs in rows}
+    answers = [answer(question, results) for question in suite.questions]
+    out = Path(args.out or Path(args.work_dirs) / f'compare_{suite.name}')
+    out.mkdir(parents=True, exist_ok=True)
+    text = to_markdown(suite, results, answers)
+    (out / 'table.md').write_text(text, encoding='utf-8')
+    (out / 'table.csv').write_text(to_csv(suite, results), encoding='utf-8')
+    plot(suite, results, out / 'plot.png')
+    console.print(text)
+    for failure in failures.values():
+        console.print(f'failed: {failure}')
+    console.print(f'written: {out / "table.md"}, {out / "table.csv"}, {out / "plot.png"}')
+
+
+if __name__ == '__main__':
+    run_cli(main)
