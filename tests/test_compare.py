@@ -286,6 +286,7 @@ def test_verdict(ap, claimed, verdict):
     found = ask(claimed, finished('a', ap), finished('b', 36.5))
     assert found.verdict == verdict
     assert bool(found.caveat) == (claimed == 0.4)
+    assert not ask(0.4, finished('a', 39.0), finished('b', 36.5)).caveat
 
 
 def test_a_claim_about_masks_is_judged_by_masks():
@@ -329,7 +330,9 @@ def test_the_four_claims_are_those_of_the_published_figures():
         assert published[0] - published[1] == pytest.approx(question.claimed)
     used = [entry.published for entry in suite.entries if entry.published]
     assert len(used) == len(PUBLISHED)
-    assert not any(question.claimed for question in get_suite('shapes').questions)
+    small = get_suite('shapes')
+    assert not any(question.claimed for question in small.questions)
+    assert not any(entry.published for entry in small.entries)
 
 
 def test_the_small_edition_gives_every_model_the_same_budget():
@@ -494,7 +497,7 @@ def test_tool_counts_the_costs_of_the_small_edition(compare, tmp_path):
         (['--only', '*x101*'], 'no config of the suite shapes matches'),
         (['--seeds', '0'], '--seeds 0 must be at least 1'),
         (['--gpus', '0'], '--gpus 0 must be at least 1'),
-        (['--only', '*_r50_fpn*'], 'is finished, so that there is nothing to compare; add --run'),
+        (['--only', '*_r50_fpn*'], 'is finished, so that there is nothing to compare; train'),
         (['--run', '--only', '*_r50_fpn*', '--data-root', 'nowhere'], 'nowhere'),
     ],
 )

@@ -133,8 +133,9 @@ def main() -> None:
             for run in runs:
                 console.print(f'{run.name}: {run.state.value}, {run.reason}')
         raise UserError(
-            f'no run in {args.work_dirs} is finished, so that there is nothing to compare; add '
-            '--run to train, or name the folder of the runs with --work-dirs'
+            f'none of these runs in {args.work_dirs} is finished, so that there is nothing to '
+            'compare; train what is missing or unfinished with --run, or name the folder of the '
+            'runs with --work-dirs'
         )
     with console.status('counting') as status:
         costs = count_costs(finished, suite.size, args.latency, status.update)

@@ -30,19 +30,21 @@ def plot(suite: Suite, results: Mapping[str, Result], path: str | Path) -> None:
         for part in suite.parts
         if (rows := [results[e.label] for e in part.entries if results[e.label].finished])
     ]
+    models = list(dict.fromkeys(entry.model for entry in suite.entries))
     figure = Figure(figsize=(11, 1 + 3.6 * max(1, len(parts))), layout='constrained')
     if not parts:
         figure.text(0.5, 0.5, 'no run is finished', ha='center')
     else:
         grid = figure.subplots(len(parts), len(COSTS), squeeze=False, sharey='row')
         for axes, (part, rows) in zip(grid, parts, strict=True):
-            _draw(axes, part, rows)
+            _draw(axes, part, rows, models)
     figure.savefig(path, dpi=120)
 
 
-def _draw(row: Sequence[Axes], part: Part, results: Sequence[Result]) -> None:
+def _draw(
+    row: Sequence[Axes], part: Part, results: Sequence[Result], models: Sequence[str]
+) -> None:
     """Draw one part; colours stand for models, markers for necks."""
-    models = list(dict.fromkeys(result.entry.model for result in results))
     for axes, (name, cost) in zip(row, COSTS.items(), strict=True):
         for result in results:
             x, ap = cost(result), result.ap('box')

@@ -14,6 +14,7 @@ from .published import CLAIMS, PUBLISHED, Published
 
 R50, SWIN_T = 'ResNet-50', 'Swin-T'
 BASELINES = (R50, SWIN_T)
+SCRATCH = 'from scratch'  # the schedule of the small edition, of which nothing is published
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,11 @@ def shapes() -> Suite:
     necks = {'fpn': 'FPN', 'dsfpn': 'DS-FPN'}
     main = {
         (name, neck): Entry(
-            root / f'retinanet_{name}_{neck}_shapes.py', 'RetinaNet', models[name], necks[neck]
+            root / f'retinanet_{name}_{neck}_shapes.py',
+            'RetinaNet',
+            models[name],
+            necks[neck],
+            SCRATCH,
         )
         for neck in necks
         for name in models
@@ -221,7 +226,9 @@ def shapes() -> Suite:
         'alpha100': 'DS-Net-T*, α = 1',
     }
     ablations = {
-        name: Entry(root / f'retinanet_dsnet_t_{name}_fpn_shapes.py', 'RetinaNet', model)
+        name: Entry(
+            root / f'retinanet_dsnet_t_{name}_fpn_shapes.py', 'RetinaNet', model, 'FPN', SCRATCH
+        )
         for name, model in variants.items()
     }
     questions = [

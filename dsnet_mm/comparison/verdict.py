@@ -88,16 +88,20 @@ class Answer:
             return ''
         if self.obstacle:
             return f'cannot be judged: {self.obstacle}'
-        near = abs(self.difference - claimed) <= self.tolerance + 1e-9  # sums of rounded figures
-        return REPRODUCED if near and self.difference > 0 else NOT_REPRODUCED
+        return REPRODUCED if self._near and self.difference > 0 else NOT_REPRODUCED
 
     @property
     def caveat(self) -> str:
         """What keeps a verdict from saying much, '' if nothing does."""
         claimed = self.question.claimed
-        if claimed is None or self.obstacle or claimed > self.tolerance:
+        if claimed is None or claimed > self.tolerance or not self._near:
             return ''
-        return 'the tolerance is no smaller than the claim: more seeds would narrow it'
+        return 'the claim is smaller than the tolerance, so that chance alone could decide it'
+
+    @property
+    def _near(self) -> bool:
+        # the last term is for sums of rounded figures
+        return abs(self.difference - self.question.claimed) <= self.tolerance + 1e-9
 
 
 def answer(question: Question, results: Mapping[str, Result]) -> Answer:
