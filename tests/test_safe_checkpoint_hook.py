@@ -50,11 +50,11 @@ def test_round_trip(checkpoint, tmp_path):
 
 def test_subclasses_of_containers_become_plain(checkpoint, tmp_path):
     Place = namedtuple('Place', 'row column')
-    checkpoint['meta'] = ConfigDict(dataset_meta=dict(place=Place(1, 2)))
+    checkpoint['meta'] = dict(dataset_meta=ConfigDict(first=1), place=Place(1, 2))
     SafeCheckpointHook().before_save_checkpoint(None, checkpoint)
     torch.save(checkpoint, tmp_path / 'safe.pth')
     loaded = torch.load(tmp_path / 'safe.pth', weights_only=True)
-    assert loaded['meta'] == dict(dataset_meta=dict(place=(1, 2)))
+    assert loaded['meta'] == dict(dataset_meta=dict(first=1), place=(1, 2))
 
 
 def test_the_running_history_is_left_alone(checkpoint):

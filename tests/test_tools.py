@@ -98,6 +98,12 @@ def test_fused_norms_change_nothing_but_rounding(shapes_root, tmp_path, monkeypa
         torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
 
 
+def test_fused_norms_do_not_go_with_averaged_weights():
+    cfg = load_config(str(ROOT / 'configs' / 'pretrain' / 'dsnet_t_in1k.py'))
+    with pytest.raises(UserError, match='--fuse does not go with the EMAHook'):
+        evaluate(cfg, 'x.pth', fuse=True)
+
+
 def test_sync_norms_work_in_one_process_on_a_cpu(shapes_root, tmp_path, monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     cfg = load_config(str(ROOT / DEMO), str(tmp_path), data_root=str(shapes_root))

@@ -142,6 +142,11 @@ def evaluate(
     """
     if out and not out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {out} must end in .pkl, the only format of stored predictions')
+    if fuse and any(hook['type'] == 'EMAHook' for hook in cfg.get('custom_hooks', [])):
+        raise UserError(
+            f'--fuse does not go with the EMAHook of {cfg.filename}, which exchanges weights; '
+            'leave one of the two out'
+        )
     check_data(cfg, ('test',))
     weights = read_checkpoint(checkpoint)
     cfg.load_from = checkpoint
@@ -153,8 +158,8 @@ def evaluate(
         dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
         runner.test_evaluator.metrics.append(dump(out_file_path=out))
     with explained(cfg):
-        runner.load_or_resume()
         if fuse:
+            runner.load_or_resume()
             fuse_conv_bn(_bare_model(runner))
         return runner.test()
 
