@@ -41,8 +41,8 @@ for number, _ in enumerate(sys.stdin):
         os.dup2(log, 2)
         train(load_config(config, work_dir, data_root=data_root), resume='auto')
         os._exit(0)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
+    print('answer', child, flush=True)
+    print('answer', os.waitpid(child, 0)[1], flush=True)
 """
 
 
@@ -91,12 +91,19 @@ class Trainings:
         """Train, to the end or until it is killed; return the status of the process."""
         self.server.stdin.write('go\n')
         self.server.stdin.flush()
-        child = int(self.server.stdout.readline())
+        child = self.answer()
         if kill_after is not None:
             time.sleep(kill_after)
             # the child is not waited for yet, so the number is still its own
             subprocess.run(['kill', '-9', str(child)], check=False)
-        return int(self.server.stdout.readline())
+        return self.answer()
+
+    def answer(self) -> int:
+        """Read the next number that the server tells; packages may print lines of their own."""
+        for line in self.server.stdout:
+            if line.startswith('answer '):
+                return int(line.split()[1])
+        raise AssertionError('the server has ended')
 
 
 @pytest.mark.slow
