@@ -15,7 +15,14 @@ from mmengine.structures import InstanceData
 
 from dsnet_mm.analysis.building import build_model, detector_configs
 from dsnet_mm.analysis.macs import NUM_PROPOSALS, count_macs, count_model_macs, count_parameters
-from dsnet_mm.analysis.model_info import PAPER, describe_backbone, describe_config
+from dsnet_mm.analysis.memory import peak_memory
+from dsnet_mm.analysis.model_info import (
+    DETECTION_SIZE,
+    PAPER,
+    describe_backbone,
+    describe_config,
+    memory_works,
+)
 from dsnet_mm.analysis.published import as_published
 from dsnet_mm.analysis.tables import model_tables, read_block, replace_block
 from dsnet_mm.errors import UserError
@@ -151,11 +158,19 @@ def test_documentation_shows_what_the_tool_makes():
 
 
 def test_documentation_shows_the_memory_of_every_detector():
+    """Every detector is there, and of one the forward passes are measured again."""
     block = read_block(ROOT / 'docs' / 'models.md', 'memory table')
-    rows = re.findall(r'^\| (\w+_coco) \| (\d+) \| (\d+) \| (\d+) \|$', block, re.MULTILINE)
+    rows = re.findall(r'^\| (\w+_coco) ' + r'\| (\d+) ' * 4 + r'\|$', block, re.MULTILINE)
     assert [row[0] for row in rows] == [path.stem for path in detector_configs()]
-    for _, backbone, prediction, training in rows:
+    for _, backbone, neck, prediction, training in rows:
+        assert 0 < int(neck) <= int(prediction)
         assert 0 < int(backbone) <= int(prediction) < int(training)
+    assert re.search(r'Measured on \d{4}-\d\d-\d\d with torch \d+\.\d+\.\d+, on a CPU', block)
+
+    shown = {row[0]: [float(number) for number in row[1:3]] for row in rows}
+    works = memory_works(build_model(RETINANET), DETECTION_SIZE)
+    measured = [peak_memory(works[part]()) / 1e6 for part in ('backbone', 'neck')]
+    assert measured == pytest.approx(shown['retinanet_dsnet_t_dsfpn_1x_coco'], rel=0.05)
 
 
 def test_documentation_needs_a_place_for_a_table(tmp_path):

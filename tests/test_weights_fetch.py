@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import runpy
 import socket
 import sys
@@ -35,6 +36,7 @@ class Server(http.server.ThreadingHTTPServer):
             for an answer; all of them when none is left.
         ranges: Whether parts of the file can be had.
         tag: Its ETag, if any.
+        date: Its date of change, if any.
         status: What to answer instead of the file.
         says_length: Whether answers tell their length.
         shift: How many bytes further than asked for the parts begin.
@@ -45,7 +47,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(('127.0.0.1', 0), Handler)
         self.content, self.sends, self.ranges, self.tag = CONTENT, [], True, '"1"'
         self.status, self.says_length, self.requests = None, True, []
-        self.shift, self.stall = 0, threading.Event()
+        self.shift, self.stall, self.date = 0, threading.Event(), None
         self.url = f'http://127.0.0.1:{self.server_port}/file.pdparams'
 
     def handle_error(self, *_):
@@ -80,6 +82,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header('Content-Length', size - (start or 0))
         if server.tag:
             self.send_header('ETag', server.tag)
+        if server.date:
+            self.send_header('Last-Modified', server.date)
         self.end_headers()
         body = server.content[start or 0 :]
         self.wfile.write(body[: server.sends.pop(0)] if server.sends else body)
@@ -88,7 +92,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """The first byte that is asked for, None for the whole file."""
         if not self.server.ranges or 'Range' not in self.headers:
             return None
-        if self.headers.get('If-Range', self.server.tag) != self.server.tag:
+        if self.headers.get('If-Range') not in (None, self.server.tag, self.server.date):
             return None
         asked = int(self.headers['Range'].removeprefix('bytes=').removesuffix('-'))
         return asked + self.server.shift
@@ -111,6 +115,12 @@ def fetch(server, folder, **options):
     download(server.url, target, **{'pause': 0, 'tries': 2, 'timeout': 5, **options})
     assert target.read_bytes() == server.content
     assert [path.name for path in folder.iterdir()] == ['file']
+
+
+def leave_part(server, folder, content, version='', total=None):
+    """Leave behind what a broken transfer leaves."""
+    (folder / 'file.part').write_bytes(content)
+    (folder / 'file.part.json').write_text(json.dumps([server.url, version, total]))
 
 
 def asked(server):
@@ -150,15 +160,39 @@ def test_a_server_without_ranges_starts_again(server, tmp_path):
 
 
 def test_a_file_that_changed_meanwhile_starts_again(server, tmp_path):
-    (tmp_path / 'file.part').write_bytes(b'old' * 100)
-    (tmp_path / 'file.part.etag').write_text('"0"')
+    leave_part(server, tmp_path, b'old' * 100, '"0"')
     fetch(server, tmp_path)
     assert server.requests[0]['If-Range'] == '"0"'
 
 
+def test_a_file_of_no_version_that_changed_its_length_starts_again(server, tmp_path):
+    server.tag = None
+    leave_part(server, tmp_path, b'old' * 100, total=len(CONTENT) + 1)
+    fetch(server, tmp_path)
+    assert asked(server) == ['bytes=300-', None]
+
+
+def test_the_date_of_a_file_tells_its_version(server, tmp_path):
+    server.sends, server.tag, server.date = [HALF], None, 'Sat, 21 Nov 2026 10:00:00 GMT'
+    fetch(server, tmp_path)
+    assert server.requests[1]['If-Range'] == server.date
+
+
+@pytest.mark.parametrize('note', [None, 'another address', 'damaged'])
+def test_a_part_of_something_else_is_not_gone_on_with(server, tmp_path, note):
+    leave_part(server, tmp_path, b'old' * 100)
+    path = tmp_path / 'file.part.json'
+    if note is None:
+        path.unlink()
+    else:
+        path.write_text({'damaged': '["', 'another address': '["http://a/b", "", 1]'}[note])
+    fetch(server, tmp_path)
+    assert asked(server) == [None]
+
+
 @pytest.mark.parametrize('surplus', [0, 10])
 def test_a_part_that_is_whole_or_too_long(server, tmp_path, surplus):
-    (tmp_path / 'file.part').write_bytes(CONTENT + bytes(surplus))
+    leave_part(server, tmp_path, CONTENT + bytes(surplus))
     fetch(server, tmp_path)
     assert len(server.requests) == (2 if surplus else 1)
 
@@ -173,7 +207,7 @@ def test_a_server_that_always_breaks(server, tmp_path):
 
 def test_a_server_that_sends_another_part(server, tmp_path):
     server.shift, server.tag = 10, None
-    (tmp_path / 'file.part').write_bytes(CONTENT[:HALF])
+    leave_part(server, tmp_path, CONTENT[:HALF])
     fetch(server, tmp_path)
     assert asked(server) == [f'bytes={HALF}-', None]
 
@@ -262,6 +296,8 @@ def test_a_refused_connection(server, tmp_path):
 
 
 def test_a_full_disk(server, tmp_path):
+    leave_part(server, tmp_path, b'')
+    (tmp_path / 'file.part').unlink()
     (tmp_path / 'file.part').symlink_to('/dev/full')
     with pytest.raises(UserError, match='No space left on device'):
         fetch(server, tmp_path)
@@ -357,6 +393,8 @@ def test_a_fetched_file_is_compared_with_the_first(pdparams, tmp_path):
     fetched.write_bytes(paddle_bytes(other))
     with pytest.raises(UserError, match='not the file of the first fetch'):
         get_weights('tiny', force=True)
+    with pytest.raises(UserError, match='not the file of the first fetch'):
+        get_weights('tiny', source=fetched, force=True)
     fetched.unlink()
     get_weights('tiny', force=True)
     assert fetched.read_bytes() == original
@@ -376,12 +414,40 @@ def test_a_page_instead_of_the_file(pdparams):
     ]
 
 
-@pytest.mark.parametrize('content', [b'', b'hello', torch_bytes({'meta': {'arch': 'small'}})])
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'',
+        b'hello',
+        torch_bytes({'meta': {'arch': 'small'}}),
+        torch_bytes(torch.zeros(3)),
+        torch_bytes(torch.zeros(3, device='meta')),
+        torch_bytes([1]),
+    ],
+)
 def test_something_else_at_the_place_of_the_checkpoint(pdparams, tmp_path, content):
     (tmp_path / 'out.pth').write_bytes(content)
     with pytest.raises(UserError, match='is not the converted tiny model'):
         get_weights('tiny', tmp_path / 'out.pth')
     assert (tmp_path / 'out.pth').read_bytes() == content
+
+
+def test_an_earlier_fetch_is_named(pdparams, monkeypatch, capsys):
+    assert run_tool(monkeypatch, 'tiny') == 0
+    assert 'earlier fetch' not in capsys.readouterr().out
+    assert run_tool(monkeypatch, 'tiny', '--force', '--url', 'http://no.invalid/a') == 0
+    assert 'is there from an earlier fetch; delete it' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('wrong', ['fetched', 'record'])
+def test_a_folder_in_the_way(pdparams, tmp_path, wrong):
+    get_weights('tiny')
+    path = tmp_path / 'checkpoints' / 'DSNet_tiny_pretrained.pdparams'
+    path = path if wrong == 'fetched' else path.with_name(f'{path.name}.sha256')
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match='is not a file|cannot be read'):
+        get_weights('tiny', force=True)
 
 
 def test_a_record_that_cannot_be_written(pdparams, tmp_path):

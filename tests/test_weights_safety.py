@@ -135,8 +135,12 @@ with pytest.MonkeyPatch.context() as patch:
         'torch, text for a tensor': ('holds a str at norm.bias', with_tensor('zeros')),
         'torch, number for a tensor': ('holds a int at norm.bias', with_tensor(3)),
         'torch, too large a tensor': (
-            'norm.bias claims to be larger',
+            'as far as norm.bias claim to be larger',
             with_tensor(torch.zeros(1).expand(10**13)),
+        ),
+        'torch, one tensor by many names': (
+            'claim to be larger',
+            torch_bytes(dict.fromkeys(map(str, range(200)), torch.zeros(10**4))),
         ),
         'torch, sparse': ('holds a Tensor at norm.bias', with_tensor(torch.zeros(32).to_sparse())),
         'torch, on no device': (
@@ -168,6 +172,10 @@ with pytest.MonkeyPatch.context() as patch:
         'paddle, infinite': (
             'no real numbers, in norm.bias',
             with_array(np.full(32, np.inf, 'f4')),
+        ),
+        'paddle, one array by many names': (
+            'claim to be larger',
+            paddle_bytes(dict.fromkeys(map(str, range(200)), np.zeros(10**4, 'f4'))),
         ),
         'paddle, text array': ('arrays of the type', with_array(np.array(['a'] * 32))),
         'paddle, records': ('arrays of the type', with_array(np.zeros(32, dtype=[('a', 'f4')]))),
@@ -301,6 +309,12 @@ def test_too_large_a_file_is_not_read(tmp_path, monkeypatch):
         file.truncate(2**40)  # takes no space on the disk
     said = run_tool(monkeypatch, tmp_path / 'source', tmp_path / 'target.pth')
     assert f'has {2**40} bytes' in said
+
+
+def test_an_old_torch_is_named_and_not_the_file(tmp_path, monkeypatch):
+    monkeypatch.delattr(torch.serialization, 'safe_globals')
+    said = assert_refused(monkeypatch, tmp_path, TORCH)
+    assert 'convert it where torch is 2.5 or later' in said
 
 
 def test_a_refused_file_says_what_it_asked_for(tmp_path, monkeypatch):

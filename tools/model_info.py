@@ -6,6 +6,9 @@ import argparse
 import json
 from dataclasses import asdict
 
+from rich.console import Console
+from rich.progress import track
+
 from dsnet_mm.analysis import tables
 from dsnet_mm.analysis.building import detector_configs
 from dsnet_mm.analysis.model_info import (
@@ -60,8 +63,16 @@ def main() -> None:
         raise UserError(f'--size {args.size[0]} {args.size[1]} must be at least one pixel')
     backbones = [] if args.configs else [describe_backbone(name) for name in PAPER]
     configs, size = args.configs or detector_configs(), tuple(args.size)
-    models = [describe_config(config, size) for config in configs]
-    memory = [describe_memory(config, size) for config in configs] if args.memory else []
+    screen = Console(stderr=True)
+    models = [
+        describe_config(config, size) for config in track(configs, 'counting', console=screen)
+    ]
+    memory = []
+    if args.memory:
+        memory = [
+            describe_memory(config, size)
+            for config in track(configs, 'measuring memory', console=screen)
+        ]
     if args.json:
         print(json.dumps([asdict(info) for info in [*backbones, *models, *memory]], indent=2))
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from dsnet_mm.models import DSNet
 
-from .benchmark import Setting, prepare, workload
+from .benchmark import Setting, Work, prepare, workload
 from .building import build_candidate, build_model
 from .macs import Cost, count_macs, count_model_macs, count_parameters
 from .memory import peak_memory
@@ -68,14 +69,15 @@ class ModelInfo:
 class MemoryInfo:
     """Peak memory in bytes, above model and input, of one image of ``height`` x ``width`` pixels.
 
-    ``backbone`` is its forward pass, ``whole`` a prediction, ``training`` a forward and backward
-    pass of the loss, gradients of the weights included.
+    ``backbone`` and ``neck`` are their forward passes, ``whole`` is a prediction, ``training`` a
+    forward and backward pass of the loss, gradients of the weights included.
     """
 
     name: str
     height: int
     width: int
     backbone: int
+    neck: int
     whole: int
     training: int
 
@@ -137,12 +139,32 @@ def describe_memory(config: str | Path, size: tuple[int, int] = DETECTION_SIZE) 
     Raises:
         UserError: If no model with a backbone can be built from the config.
     """
-    model = build_candidate(str(config))
-    peaks = []
-    for part in ('backbone', 'detector', 'train'):
+    works = memory_works(build_candidate(str(config)), size)
+    peaks = {part: peak_memory(prepare_work()) for part, prepare_work in works.items()}
+    return MemoryInfo(Path(config).stem, *size, **peaks)
+
+
+def memory_works(model: nn.Module, size: tuple[int, int]) -> dict[str, Callable[[], Work]]:
+    """Return what is run for each figure of :class:`MemoryInfo`, prepared when it is called."""
+
+    def prepared(part: str) -> Work:
         setting = Setting(part, *size)
-        peaks.append(peak_memory(workload(prepare(model, setting), setting)))
-    return MemoryInfo(Path(config).stem, *size, *peaks)
+        return workload(prepare(model, setting), setting)
+
+    return dict(
+        backbone=partial(prepared, 'backbone'),
+        neck=partial(_neck, model, size),
+        whole=partial(prepared, 'detector'),
+        training=partial(prepared, 'train'),
+    )
+
+
+def _neck(model: nn.Module, size: tuple[int, int]) -> Work:
+    """Return the forward pass of a detector's neck, on the maps of its backbone."""
+    model.eval()
+    with torch.no_grad():
+        maps = model.backbone(torch.randn(1, 3, *size))
+    return torch.no_grad()(lambda: model.neck(maps))
 
 
 def _macs(model: Callable[[Tensor], Tensor | Sequence[Tensor]], size: tuple[int, int]) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import torch
 
 from dsnet_mm.errors import UserError
 
@@ -103,14 +106,22 @@ def macs_table(infos: Sequence[ModelInfo]) -> str:
 
 
 def memory_table(infos: Sequence[MemoryInfo]) -> str:
-    """Lay out the memory of detectors."""
+    """Lay out the memory of detectors, and say when and with which torch it was measured."""
     sizes = sorted({f'{info.height}x{info.width}' for info in infos})
-    header = [f'MB at {", ".join(sizes)}', 'backbone', 'prediction', 'training step']
+    header = [f'MB at {", ".join(sizes)}', 'backbone', 'neck', 'prediction', 'training step']
     rows = [
-        [info.name, *(f'{peak / 1e6:.0f}' for peak in (info.backbone, info.whole, info.training))]
+        [
+            info.name,
+            *(
+                f'{peak / 1e6:.0f}'
+                for peak in (info.backbone, info.neck, info.whole, info.training)
+            ),
+        ]
         for info in infos
     ]
-    return markdown(header, rows)
+    release = torch.__version__.split('+')[0]
+    measured = f'Measured on {datetime.date.today()} with torch {release}, on a CPU, in float32.'
+    return f'{markdown(header, rows)}\n\n{measured}'
 
 
 def replace_block(path: str | Path, name: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import time
@@ -10,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.progress import (
     BarColumn,
@@ -31,13 +33,28 @@ class BrokenTransferError(Exception):
     """The connection ended before the file did."""
 
 
+class Origin(NamedTuple):
+    """What a part of a file is a part of.
+
+    Attributes:
+        url: Its address.
+        version: The server's name of this version of it, '' if there is none.
+        total: Its bytes in all, None if not known.
+    """
+
+    url: str = ''
+    version: str = ''
+    total: int | None = None
+
+
 def download(
     url: str, target: Path, timeout: float = 30.0, tries: int = 5, pause: float = 2.0
 ) -> None:
     """Fetch a file over HTTP, with a progress bar.
 
-    What has arrived is kept beside ``target`` as ``.part``; a later call goes on from there if
-    the server can, and starts again if not.
+    What has arrived is kept beside ``target`` as ``.part``, with a note of where it came from; a
+    later call for the same address goes on from there if the server can and still has that
+    version of the file, and starts again if not.
 
     Args:
         url: Address, http or https.
@@ -72,7 +89,7 @@ def download(
                 lambda received, total: progress.update(bar, completed=received, total=total),
             )
         os.replace(part, target)
-        tag_file(part).unlink(missing_ok=True)
+        note_of(part).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f'{target} cannot be written; free some space or choose another place '
@@ -101,9 +118,13 @@ def persist(url: str, part: Path, timeout: float, tries: int, pause: float, repo
 
 def receive(url: str, part: Path, timeout: float, report: Report) -> None:
     """Connect once and append to ``part`` what it lacks."""
+    origin = read_note(part)
+    if origin.url != url:
+        part.unlink(missing_ok=True)
+        origin = Origin(url)
     have = part.stat().st_size if part.exists() else 0
     report(have, None)
-    response = ask(url, part, have, timeout)
+    response = ask(origin, part, have, timeout)
     if response is None:
         return
     with response:
@@ -111,24 +132,24 @@ def receive(url: str, part: Path, timeout: float, report: Report) -> None:
         if start not in (0, have):
             part.unlink()
             raise BrokenTransferError('the server sent another range')
-        tag = response.headers.get('ETag', '')
-        if tag.startswith('"'):  # a strong one
-            tag_file(part).write_text(tag)
-        else:
-            tag_file(part).unlink(missing_ok=True)
+        if start and None not in (total, origin.total) and total != origin.total:
+            part.unlink()
+            raise BrokenTransferError('it had become another file')
+        note_of(part).write_text(json.dumps(Origin(url, version(response), total)))
         with open(part, 'ab' if start else 'wb') as file:
             received = start + copy(response, file, lambda count: report(start + count, total))
     if total is not None and received != total:
         raise BrokenTransferError(f'after {received} of {total} bytes')
 
 
-def ask(url: str, part: Path, have: int, timeout: float) -> http.client.HTTPResponse | None:
+def ask(origin: Origin, part: Path, have: int, timeout: float) -> http.client.HTTPResponse | None:
     """Ask for the file from byte ``have`` on; None if nothing lies behind it."""
+    url = origin.url
     headers = {'User-Agent': f'dsnet-mm/{__version__}', 'Accept-Encoding': 'identity'}
     if have:
         headers['Range'] = f'bytes={have}-'
-        if tag_file(part).exists():  # then the whole file, if it is another one by now
-            headers['If-Range'] = tag_file(part).read_text()
+        if origin.version:  # then the whole file, if it is another one by now
+            headers['If-Range'] = origin.version
     try:
         return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
@@ -173,6 +194,22 @@ def copy(response: http.client.HTTPResponse, file, report: Callable[[int], None]
         report(count)
 
 
-def tag_file(part: Path) -> Path:
-    """Where the server's name of this version of the file is kept."""
-    return part.with_name(f'{part.name}.etag')
+def version(response: http.client.HTTPResponse) -> str:
+    """Return the server's name of this version of the file, '' if it gives none to rely on."""
+    tag = response.headers.get('ETag', '')
+    if tag.startswith('"'):  # a weak one does not speak of bytes
+        return tag
+    return response.headers.get('Last-Modified', '')
+
+
+def note_of(part: Path) -> Path:
+    """Where it is noted what a ``.part`` is a part of."""
+    return part.with_name(f'{part.name}.json')
+
+
+def read_note(part: Path) -> Origin:
+    """Read what a ``.part`` is a part of; of nothing if that is not known."""
+    try:
+        return Origin(*json.loads(note_of(part).read_text()))
+    except (OSError, ValueError, TypeError):
+        return Origin()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from dsnet_mm.errors import UserError
 from .convert import Conversion, convert
 from .download import download
 from .published import PUBLISHED
+from .reading import read_bytes
 
 
 def get_weights(
@@ -26,7 +26,8 @@ def get_weights(
 
     The published file is kept beside the checkpoint, and its SHA-256 beside it in turn, in the
     format of ``sha256sum``. PaddleClas publishes no hashes, so the first fetch cannot be compared
-    with one; every later use of the file is compared with the first.
+    with one; every later use of the file is compared with the first, also of one that was fetched
+    by hand under its published name.
 
     Args:
         arch: 'tiny', 'small' or 'base'.
@@ -42,30 +43,35 @@ def get_weights(
         UserError: If the file cannot be fetched, read or converted, or is another one than before.
     """
     target = Path(target or PUBLISHED[arch].checkpoint)
+    name = Path(PUBLISHED[arch].url).name
+    record = target.parent / f'{name}.sha256'
     if source is not None:
+        if Path(source).name == name:
+            check_hash(Path(source), record)
         return convert(source, target, arch, force=force)
     if target.is_file() and not force:
         check_arch(target, arch)
         return None
-    url = url or PUBLISHED[arch].url
-    fetched = target.parent / Path(PUBLISHED[arch].url).name
-    if not fetched.exists():
-        download(url, fetched)
-    check_hash(fetched)
+    fetched = target.parent / name
+    if fetched.exists():
+        print(f'{fetched} is there from an earlier fetch; delete it to fetch it anew')
+    else:
+        download(url or PUBLISHED[arch].url, fetched)
+    check_hash(fetched, record)
     try:
         conversion = convert(fetched, target, arch, force=force)
     except UserError as error:
         raise UserError(f'{error}; {fetched} was kept, delete it to fetch it anew') from error
-    record_hash(fetched, conversion.meta['sha256'])
+    record_hash(record, name, conversion.meta['sha256'])
     return conversion
 
 
 def check_arch(checkpoint: Path, arch: str) -> None:
     """Check that a checkpoint that stands already is a converted one of this arch."""
     try:
-        meta = torch.load(checkpoint, map_location='cpu', weights_only=True, mmap=True)['meta']
-        found = meta['arch']
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError):
+        stored = torch.load(checkpoint, map_location='cpu', weights_only=True, mmap=True)
+        found = stored['meta']['arch'] if isinstance(stored, dict) else None
+    except Exception:  # a foreign file can fail in any way
         found = None
     if found != arch:
         raise UserError(
@@ -74,32 +80,32 @@ def check_arch(checkpoint: Path, arch: str) -> None:
         )
 
 
-def record_of(fetched: Path) -> Path:
-    """Where the hash of a fetched file is recorded."""
-    return fetched.with_name(f'{fetched.name}.sha256')
-
-
-def record_hash(fetched: Path, sha256: str) -> None:
+def record_hash(record: Path, name: str, sha256: str) -> None:
     """Record the hash of a fetched file that was converted."""
     try:
-        record_of(fetched).write_text(f'{sha256}  {fetched.name}\n')
+        record.write_text(f'{sha256}  {name}\n')
     except OSError as error:
         raise UserError(
-            f'{record_of(fetched)} cannot be written, so that later fetches cannot be compared '
+            f'{record} cannot be written, so that later fetches cannot be compared '
             f'with this one; free some space and run the same command with --force '
             f'({error.strerror})'
         ) from error
 
 
-def check_hash(fetched: Path) -> None:
+def check_hash(fetched: Path, record: Path) -> None:
     """Compare a fetched file with the hash of the first fetch, if there was one."""
-    record = record_of(fetched)
     if not record.exists():
         return
-    found = hashlib.sha256(fetched.read_bytes()).hexdigest()
-    if record.read_text().split()[:1] != [found]:
+    found = hashlib.sha256(read_bytes(fetched)).hexdigest()
+    try:
+        recorded = record.read_text(errors='replace').split()
+    except OSError as error:
         raise UserError(
-            f'{fetched} is not the file of the first fetch, whose SHA-256 is in {record.name}: it '
+            f'{record} cannot be read, make it readable or delete it ({error.strerror})'
+        ) from error
+    if recorded[:1] != [found]:
+        raise UserError(
+            f'{fetched} is not the file of the first fetch, whose SHA-256 is in {record}: it '
             'was damaged or published anew; delete it to fetch it again, or delete both to accept '
             'what is published now'
         )

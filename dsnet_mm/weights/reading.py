@@ -70,13 +70,14 @@ def read_source(path: str | Path, ema: bool = False) -> Source:
         )
     has_average = any(name in entries for name in AVERAGES)
     entries, part = unwrap(entries, ema, path)
-    tensors = {}
+    tensors, claimed = {}, 0
     for name, entry in strip_module(entries).items():
         tensor = tensors[name] = to_tensor(entry, name, path)
-        if tensor.numel() * tensor.element_size() > len(content):
+        claimed += tensor.numel() * tensor.element_size()
+        if claimed > len(content):  # one that is stretched, or one that is named many times
             raise UserError(
-                f'{path} is refused, for its tensor {printable(name)} claims to be larger than '
-                'the file; fetch it again'
+                f'{path} is refused, for its tensors as far as {printable(name)} claim to be '
+                'larger than the file; fetch it again'
             )
     return Source(tensors, file_format, part, has_average, hashlib.sha256(content).hexdigest())
 
@@ -104,6 +105,11 @@ def read_torch(content: bytes, where: str) -> dict[Any, Any]:
     The training scripts of the DeiT family keep their arguments in the file, an
     ``argparse.Namespace``, which holds attributes and does nothing.
     """
+    if not hasattr(torch.serialization, 'safe_globals'):
+        raise UserError(
+            f'{where} cannot be read safely by torch {torch.__version__}; convert it where torch '
+            'is 2.5 or later, the result serves older ones too'
+        )
     try:
         if content.startswith(ZIP_START):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
