@@ -227,7 +227,7 @@ def workplace(tmp_path_factory) -> Path:
     small = {
         SHAPES: {f'{split}_dataloader': workers for split in ('train', 'val', 'test')},
         TINY: small_imagenet(folder / 'data' / 'shapes_cls'),
-        RETINANET: dict(model=SMALL_DETECTOR),
+        RETINANET: small_detection(),
     }
     for path, settings in small.items():
         lines = [f'_base_ = {str(path)!r}']
@@ -249,12 +249,25 @@ def type_in(workplace: Path, command: str, *more: str) -> str:
     return done.stdout + done.stderr
 
 
+def small_detection() -> dict:
+    """Settings that run a detector of COCO on the few images of the shapes set."""
+    demo = Config.fromfile(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_t_shapes.py')
+    loader = dict(num_workers=0, persistent_workers=False)
+    data = dict(metainfo=dict(classes=CLASSES), indices=4)
+    return dict(
+        model=dict(SMALL_DETECTOR, bbox_head=dict(num_classes=len(CLASSES))),
+        train_dataloader=dict(loader, dataset=dict(data, pipeline=demo.train_pipeline)),
+        val_dataloader=dict(loader, dataset=dict(data, pipeline=demo.test_pipeline)),
+        train_cfg=dict(max_epochs=1),
+    )
+
+
 def top1(log: str) -> float:
     return float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1])
 
 
 @pytest.mark.slow
-def test_commands(workplace, monkeypatch):
+def test_commands(workplace, shapes_root, monkeypatch):
     """A small classifier learns, is evaluated, and a detector starts from just its weights."""
     shapes, train, test, imagenet, published, detector = COMMANDS
     type_in(workplace, shapes, '--size', '32')
@@ -278,15 +291,32 @@ def test_commands(workplace, monkeypatch):
     assert set(stored['ema_state_dict']) > {'module.neck.norm.running_mean'}
     top1(type_in(workplace, published.replace('checkpoints/dsnet_t_in1k.pth', str(trained))))
 
-    # what tools/train.py would do first; test_tools.py trains
+    # the averaged weights, in what tools/train.py does first
     words = shlex.split(detector.replace('epoch_300', 'epoch_1'))
     monkeypatch.chdir(workplace)
     options = dict(word.split('=') for word in words[words.index('--cfg-options') + 1 :])
     cfg = load_config(words[2], cfg_options=options)
     model = DET_MODELS.build(cfg.model)
     model.init_weights()
-    backbone = model.backbone.state_dict()
-    names = {f'backbone.{name}' for name in backbone}
-    assert names == {name for name in stored['state_dict'] if name.startswith('backbone.')}
-    for name, tensor in backbone.items():
-        assert torch.equal(tensor, stored['state_dict'][f'backbone.{name}']), name
+    assert_starts_from(model.state_dict(), stored['state_dict'])
+
+    # the whole way, from the classifier that learned; at a rate of 0 its weights stay
+    learned = 'work_dirs/dsnet_mini_shapes/epoch_6.pth'
+    type_in(
+        workplace,
+        detector.replace('work_dirs/dsnet_t_in1k/epoch_300.pth', learned),
+        'optim_wrapper.optimizer.lr=0',
+        f'--data-root={shapes_root}',
+    )
+    trained = workplace / 'work_dirs' / RETINANET.stem / 'epoch_1.pth'
+    started = torch.load(trained, weights_only=True)['state_dict']
+    assert_starts_from(started, torch.load(workplace / learned, weights_only=True)['state_dict'])
+
+
+def assert_starts_from(detector: dict[str, torch.Tensor], classifier: dict[str, torch.Tensor]):
+    """Assert that a detector's backbone is exactly that of a classifier."""
+    names = {name for name in detector if name.startswith('backbone.')}
+    assert len(names) > 100
+    assert names == {name for name in classifier if name.startswith('backbone.')}
+    for name in names:
+        assert torch.equal(detector[name], classifier[name]), name
