@@ -67,7 +67,7 @@ def test_convert_and_check(place, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_train_and_test(place, monkeypatch):
-    convert, _, train, test = COMMANDS
+    convert, _, train, test, _ = COMMANDS
     assert type_in(convert, monkeypatch) == 0
     for command in (train, test):
         words = shlex.split(command.replace('epoch_8', 'epoch_1'))[1:]
