@@ -251,6 +251,7 @@ def test_plot(tmp_path, sizes, peak):
     assert (tmp_path / 'plot.png').read_bytes().startswith(b'\x89PNG')
 
 
+@pytest.mark.slow
 def test_tool(detector, tmp_path):
     files = {kind: tmp_path / f'out.{kind}' for kind in ('json', 'markdown', 'plot')}
     files['plot'] = files['plot'].with_suffix('.svg')
@@ -263,6 +264,7 @@ def test_tool(detector, tmp_path):
     assert '<svg' in files['plot'].read_text()
 
 
+@pytest.mark.slow
 def test_tool_reports_faults_in_one_line():
     done = run_tool('nothing')
     assert done.returncode == 1

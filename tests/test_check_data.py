@@ -326,6 +326,7 @@ def test_bad_arguments(monkeypatch, capsys, small_set, tmp_path):
     assert files_below(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_the_command(small_set):
     """The script itself: exit status, sentences where they belong, no traceback."""
     content, folder = small_set

@@ -472,6 +472,7 @@ def test_tool_compares_recorded_runs_of_the_paper(compare, tmp_path, monkeypatch
     assert '- retinanet_swin_t_fpn_1x_coco, seed 0: missing, ' in written
 
 
+@pytest.mark.slow
 def test_tool_counts_the_costs_of_the_small_edition(compare, tmp_path):
     config = load_config(str(ROOT / 'configs/compare/retinanet_dsnet_t_fpn_shapes.py'))
     for name, ap in {'dsnet_t_fpn': 60, 'dsnet_t_noalign_fpn': 50}.items():

@@ -19,7 +19,14 @@ DETECTORS = [
 COCO = [path for path in DETECTORS if path.stem.endswith('_coco')]
 # The others differ from one that is tested quickly by a size or a schedule.
 SLOW = pytest.mark.slow
-QUICK = ('_t_', '_s_fpn_1x', '_r50_fpn_1x', 'shapes')
+QUICK = (
+    'mask_rcnn_dsnet_t_dsfpn_1x_coco',
+    'retinanet_dsnet_t_fpn_1x_coco',
+    'retinanet_dsnet_t_noalign_fpn_1x_coco',
+    'retinanet_r50_fpn_1x_coco',
+    'retinanet_swin_t_fpn_shapes',
+    'retinanet_dsnet_t_shapes',
+)
 
 
 def build(path, **backbone):
@@ -46,10 +53,7 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize(
     'path',
-    [
-        path if any(part in path.stem for part in QUICK) else pytest.param(path, marks=SLOW)
-        for path in DETECTORS
-    ],
+    [path if path.stem in QUICK else pytest.param(path, marks=SLOW) for path in DETECTORS],
     ids=lambda path: path.stem,
 )
 def test_builds_computes_a_loss_and_predicts(path):
@@ -69,7 +73,9 @@ def test_builds_computes_a_loss_and_predicts(path):
 
 
 @pytest.mark.parametrize('frozen_stages', [0, 1, 2, 3, 4])
-@pytest.mark.parametrize('name', ['retinanet_dsnet_t_fpn', 'mask_rcnn_dsnet_t_dsfpn'])
+@pytest.mark.parametrize(
+    'name', ['retinanet_dsnet_t_fpn', pytest.param('mask_rcnn_dsnet_t_dsfpn', marks=SLOW)]
+)
 def test_frozen_stages_leave_no_parameter_without_gradient(name, frozen_stages):
     path = ROOT / 'configs' / f'{name}_1x_coco.py'
     cfg, model = build(path, init_cfg=None, frozen_stages=frozen_stages)

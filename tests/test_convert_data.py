@@ -541,6 +541,7 @@ def test_val_twice_is_refused(monkeypatch, yolo):
     assert code.startswith(f'error: {root} has a split for validation already; leave --val out')
 
 
+@pytest.mark.slow
 def test_the_command(yolo):
     """The script itself: exit status, one sentence, no traceback."""
     root, _ = yolo

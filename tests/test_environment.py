@@ -138,6 +138,7 @@ def test_tried_pins_lie_within_the_bounds(modules):
             assert pins.get(name, version) == version
 
 
+@pytest.mark.slow
 def test_this_environment_fits():
     assert environment.problems() == []
     result = _python('-m', 'dsnet_mm')

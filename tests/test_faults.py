@@ -79,6 +79,7 @@ class Trainings:
     """Trainings in one work dir, one after the other."""
 
     def __init__(self, config: Path, work_dir: Path, data_root: Path) -> None:
+        self.work_dir = work_dir
         self.server = subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-c', SERVER, config, work_dir, data_root],
             stdin=subprocess.PIPE,
@@ -89,13 +90,28 @@ class Trainings:
 
     def run(self, kill_after: float | None = None) -> int:
         """Train, to the end or until it is killed; return the status of the process."""
-        self.server.stdin.write('go\n')
-        self.server.stdin.flush()
-        child = self.answer()
+        child = self.start()
         if kill_after is not None:
             time.sleep(kill_after)
             # the child is not waited for yet, so the number is still its own
             subprocess.run(['kill', '-9', str(child)], check=False)
+        return self.answer()
+
+    def run_to_the_first_checkpoint(self) -> float:
+        """Train until a checkpoint is there; return the seconds that it took."""
+        child, begin = self.start(), time.monotonic()
+        while not list(self.work_dir.glob('epoch_*.pth')):
+            assert time.monotonic() < begin + 120, (self.work_dir / 'log0.txt').read_text()
+            time.sleep(0.05)
+        seconds = time.monotonic() - begin
+        subprocess.run(['kill', '-9', str(child)], check=False)
+        self.answer()
+        return seconds
+
+    def start(self) -> int:
+        """Start a training; return the number of its process."""
+        self.server.stdin.write('go\n')
+        self.server.stdin.flush()
         return self.answer()
 
     def answer(self) -> int:
@@ -110,9 +126,11 @@ class Trainings:
 def test_a_training_that_is_killed_again_and_again_comes_to_its_end(config, shapes_root, tmp_path):
     trainings = Trainings(config, tmp_path, shapes_root)
     chance = random.Random(0)
-    began = last = killed = 0
-    for number in range(KILLS):
-        status = trainings.run(kill_after=chance.uniform(0.5, 4.0))
+    began = killed = 0
+    pace = trainings.run_to_the_first_checkpoint()
+    last = last_stored(tmp_path / 'log0.txt')
+    for number in range(1, 1 + KILLS):
+        status = trainings.run(kill_after=chance.uniform(0.2, 1.6) * pace)
         log = (tmp_path / f'log{number}.txt').read_text()
         assert status in (0, signal.SIGKILL), log
         killed += status == signal.SIGKILL
@@ -121,7 +139,7 @@ def test_a_training_that_is_killed_again_and_again_comes_to_its_end(config, shap
             # at most the interval is lost in which the training was killed before
             assert last - 1 <= int(resumed[1]) <= last, log
         began += 'Epoch(train)' in log or 'Saving checkpoint' in log
-        last = max([last, *map(int, re.findall(r'Saving checkpoint at (\d+) epochs', log))])
+        last = max(last, last_stored(tmp_path / f'log{number}.txt'))
         checkpoint = latest_checkpoint(tmp_path)
         if last > 1:
             assert read_checkpoint(str(checkpoint))['meta']['epoch'] in (last - 1, last)
@@ -130,6 +148,13 @@ def test_a_training_that_is_killed_again_and_again_comes_to_its_end(config, shap
     assert trainings.run() == 0
     trainings.server.stdin.close()
     assert read_checkpoint(str(latest_checkpoint(tmp_path)))['meta']['epoch'] == EPOCHS
+
+
+def last_stored(log: Path) -> int:
+    """Return the last epoch whose checkpoint was begun, 0 if there was none."""
+    return max(
+        map(int, re.findall(r'Saving checkpoint at (\d+) epochs', log.read_text())), default=0
+    )
 
 
 def test_a_checkpoint_cut_short_is_passed_over(tmp_path):
@@ -193,6 +218,7 @@ def broken_set(shapes_root, tmp_path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_is_named(config, broken_set, tmp_path):
     image = sorted((broken_set / 'train2017').iterdir())[3]
     image.write_bytes(image.read_bytes()[:40])
@@ -200,6 +226,7 @@ def test_an_image_that_cannot_be_read_is_named(config, broken_set, tmp_path):
         run(config, tmp_path / 'work', broken_set)
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_by_another_process_is_named(config, broken_set, tmp_path):
     image = sorted((broken_set / 'train2017').iterdir())[3]
     image.unlink()

@@ -187,6 +187,7 @@ def test_documentation_needs_a_place_for_a_table(tmp_path):
         replace_block(tmp_path / 'none.md', 'model table', 'new')
 
 
+@pytest.mark.slow
 def test_tool_prints_json_of_a_config():
     done = run_tool(RETINANET, '--size', 64, 96, '--json')
     assert done.returncode == 0, done.stderr
@@ -217,6 +218,7 @@ def test_a_config_without_a_model_gets_a_sentence(tmp_path, content, words):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_tool_reports_faults_in_one_line(tmp_path):
     done = run_tool(tmp_path / 'none.py')
     assert done.returncode == 1

@@ -91,6 +91,7 @@ def test_commands(shapes_root, tmp_path):
     assert typed == 2
 
 
+@pytest.mark.slow
 def test_inline_commands():
     inline = re.findall(r'`(python -[^`]+)`', README)
     assert len(inline) == 2
