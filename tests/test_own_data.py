@@ -83,7 +83,7 @@ def test_train_and_test(place, monkeypatch):
 @pytest.mark.parametrize('name', ['retinanet_dsnet_s_finetune', 'mask_rcnn_dsnet_s_finetune'])
 def test_three_lines_change_a_config(tmp_path, name):
     text = (FINETUNE / f'{name}.py').read_text()
-    (block,) = re.findall(r'```python\n(.*?)```', TEXT, re.S)
+    block, _ = re.findall(r'```python\n(.*?)```', TEXT, re.S)
     lines = [line.split(' = ')[0] for line in block.splitlines()]
     assert lines == ['data_root', 'classes', 'weights']
     for line in block.splitlines():
