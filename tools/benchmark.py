@@ -68,6 +68,14 @@ def main() -> None:
         if args.threads < 1:
             raise UserError(f'--threads {args.threads} must be at least 1')
         torch.set_num_threads(args.threads)
+    for option in ('json', 'markdown', 'plot'):
+        path = getattr(args, option)
+        if path and not Path(path).parent.is_dir():
+            raise UserError(
+                f'--{option} {path} is in no folder that exists; make it, or name another'
+            )
+    if args.plot and not args.plot.endswith(('.png', '.svg')):
+        raise UserError(f'--plot {args.plot} must end in .png or .svg')
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     settings = [
         Setting(args.part, *size, batch, device, args.dtype, args.channels_last)

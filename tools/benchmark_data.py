@@ -30,8 +30,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.images < 1 or min(args.rates) <= 0:
-        raise UserError('--images and --rates must be above 0')
+    if args.images < 1:
+        raise UserError(f'--images {args.images} must be at least 1')
+    if min(args.rates) <= 0:
+        raise UserError(f'--rates {min(args.rates):g} must be above 0')
     cfg = load_config(args.config, data_root=args.data_root)
     check_data(cfg, ('train',))
     seconds = loading_times(cfg, args.images, lambda numbers: track(numbers, 'loading'))

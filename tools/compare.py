@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 
@@ -21,10 +21,11 @@ from dsnet_mm.comparison.suites import SUITES, Entry, Suite, get_suite
 from dsnet_mm.comparison.table import to_csv, to_markdown
 from dsnet_mm.comparison.verdict import answer
 from dsnet_mm.engine.launch import load_config
+from dsnet_mm.engine.options import Settings
 from dsnet_mm.errors import UserError, run_cli
 
 
-class Options(DictAction):
+class Options(Settings):
     """Keep options as they are typed, beside what they say."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:

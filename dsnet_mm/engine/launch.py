@@ -44,7 +44,7 @@ def load_config(
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Raises:
-        UserError: If the config cannot be read.
+        UserError: If the config cannot be read, or an option does not fit it.
     """
     if not osp.isfile(path):
         raise UserError(f'{path} is no file; give the path of a config (.py)')
@@ -59,7 +59,15 @@ def load_config(
     if data_root:
         set_data_root(cfg, data_root)
     if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+        try:
+            cfg.merge_from_dict(cfg_options)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            typed = ' '.join(f'{key}={value}' for key, value in cfg_options.items())
+            reason = ' '.join(str(error.args[0] if error.args else error).split())
+            raise UserError(
+                f'--cfg-options {typed} does not fit the config {path}; correct the name of the '
+                f'setting ({reason})'
+            ) from error
     cfg.work_dir = (
         work_dir
         or cfg.get('work_dir')

@@ -16,6 +16,17 @@ class LocalRank(argparse.Action):
         os.environ.setdefault('LOCAL_RANK', str(value))
 
 
+class Settings(DictAction):
+    """Read settings of a config, KEY=VALUE each."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Store them as a dict; end with a sentence if one lacks a value."""
+        for setting in values:
+            if '=' not in setting:
+                parser.error(f'{option_string} {setting} lacks a value, write KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
     """Add the options which training and testing have in common."""
     parser.add_argument('--work-dir', help='folder of logs and checkpoints')
@@ -23,7 +34,7 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Settings,
         metavar='KEY=VALUE',
         help='replace settings of the config, such as train_cfg.max_epochs=1 or '
         'key="[(a,b),(c,d)]" (no blanks inside a value)',

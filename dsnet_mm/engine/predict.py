@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import mmcv
 import numpy as np
+import torch
 from mmdet.apis import DetInferencer
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -41,6 +42,12 @@ class Predictor:
     def __init__(
         self, cfg: Config, checkpoint: str, score: float = 0.3, device: str | None = None
     ) -> None:
+        try:
+            torch.zeros(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(
+                f'--device {device} is not of this machine; give cpu, or cuda:0 for a GPU'
+            ) from error
         weights = read_checkpoint(checkpoint)
         if cfg.get('default_scope') != 'mmdet' or 'test_dataloader' not in cfg:
             raise UserError(f'{cfg.filename} is not of a detector; give one of RetinaNet or such')

@@ -1,0 +1,196 @@
+"""Bad input to every tool: one sentence with the remedy, a status that is not 0, and no trace."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from test_compare import write_run
+
+CONFIG = ROOT / 'configs' / 'retinanet_dsnet_t_fpn_1x_coco.py'
+DEMO = ROOT / 'configs' / 'demo' / 'retinanet_dsnet_t_shapes.py'
+CLASSIFIER = ROOT / 'configs' / 'pretrain' / 'dsnet_t_in1k.py'
+HALF = b'half a file'
+
+# tool and what is typed behind it (SHAPES is a data set that is whole), and what is to be said
+CASES = """
+train.py none.py | none.py is no file; give the path
+train.py folder | folder is no file; give the path
+train.py syntax.py | syntax.py cannot be read as a config
+train.py orphan.py | orphan.py cannot be read as a config: [Errno 2] No such file
+train.py picture.png | picture.png cannot be read as a config
+train.py CONFIG --data-root folder | instances_train2017.json is missing
+train.py CONFIG --data-root text.txt | text.txt/annotations/instances_train2017.json is missing
+train.py CONFIG --data-root SHAPES | tools/get_weights.py tiny
+train.py DEMO --data-root SHAPES --amp | --amp needs a GPU
+train.py unscaled.py --data-root SHAPES --auto-scale-lr | set auto_scale_lr=
+train.py DEMO --data-root SHAPES --resume none.pth | none.pth is no file
+train.py DEMO --data-root SHAPES --resume text.txt | text.txt is damaged
+train.py DEMO --data-root SHAPES --resume list.pth | list.pth has no state_dict
+train.py DEMO --data-root SHAPES --launcher mine | choose from
+train.py DEMO --cfg-options lr | --cfg-options lr lacks a value, write KEY=VALUE
+train.py DEMO --cfg-options param_scheduler.9.end=1 | param_scheduler.9.end=1 does not fit
+test.py DEMO none.pth --data-root SHAPES | none.pth is no file
+test.py DEMO text.txt --data-root SHAPES | text.txt is damaged
+test.py DEMO list.pth --data-root SHAPES | list.pth has no state_dict
+test.py DEMO other.pth --data-root folder | instances_val2017.json is missing
+test.py DEMO other.pth --data-root SHAPES --out x.json | --out x.json must end in .pkl
+test.py CLASSIFIER other.pth --fuse | --fuse does not go with the EMAHook
+test.py DEMO | required: checkpoint
+convert_weights.py none.pth out.pth | none.pth cannot be read, give the path
+convert_weights.py folder out.pth | folder is not a file; give the path
+convert_weights.py text.txt out.pth | text.txt is neither a PyTorch nor a PaddlePaddle
+convert_weights.py list.pth out.pth | list.pth holds a list where
+convert_weights.py other.pth out.pth | other.pth holds no tensors of a DS-Net
+convert_weights.py other.pth text.txt | text.txt stands already; name another
+convert_weights.py other.pth folder | folder is a folder; name the checkpoint
+convert_weights.py other.pth other.pth --force | other.pth is the source itself
+convert_weights.py other.pth out.pth --arch huge | choose from
+get_weights.py huge | choose from
+get_weights.py tiny --from none.pdparams | none.pdparams cannot be read
+get_weights.py tiny --url ftp://a/b | ftp://a/b is no address that begins with
+get_weights.py tiny --out text.txt | text.txt stands already and is not the converted
+model_info.py none.py | none.py does not exist; give the path
+model_info.py syntax.py | no model can be built from syntax.py
+model_info.py DEMO --size 0 5 | --size 0 5 must be at least one pixel
+model_info.py DEMO --size 64 64 --write text.txt | text.txt has no place for the model table; add
+model_info.py DEMO --size 64 64 --write none.md | none.md cannot be read
+benchmark.py none | none is unknown; give the path of a config
+benchmark.py dsnet_t --sizes large | large is no size; give HEIGHTxWIDTH
+benchmark.py dsnet_t --sizes 0x5 | 1 images of 0x5 pixels cannot be measured
+benchmark.py dsnet_t --batches 0 | 0 images of 800x1344 pixels cannot be measured
+benchmark.py dsnet_t --rounds 0 | at least one candidate and one round
+benchmark.py dsnet_t --dtype int8 | choose from
+benchmark.py dsnet_t --device cuda | no GPU is found; use the device cpu
+benchmark.py dsnet_t --plot none/x.png | --plot none/x.png is in no folder that exists
+benchmark.py dsnet_t --plot x.docx | --plot x.docx must end in .png or .svg
+benchmark_data.py none.py | none.py is no file
+benchmark_data.py CONFIG --data-root folder | instances_train2017.json is missing
+benchmark_data.py DEMO --data-root SHAPES --images 0 | --images 0 must be at least 1
+benchmark_data.py DEMO --data-root SHAPES --rates 0 | --rates 0 must be above 0
+predict.py DEMO other.pth none.jpg | none.jpg does not exist; give an image
+predict.py DEMO other.pth text.txt | text.txt is neither an image
+predict.py DEMO other.pth folder | folder holds no images
+predict.py DEMO other.pth half.mp4 | half.mp4 cannot be read as a video
+predict.py DEMO other.pth picture.png --score 2 | --score 2.0 must be within 0 and 1
+predict.py DEMO other.pth picture.png --out full | full stands already; name another
+predict.py DEMO other.pth picture.png --device tpu | --device tpu is not of this machine; give cpu
+predict.py DEMO none.pth picture.png | none.pth is no file
+predict.py CLASSIFIER other.pth picture.png | is not of a detector
+show_streams.py DEMO other.pth none.jpg | none.jpg does not exist
+show_streams.py DEMO other.pth half.png | half.png cannot be read as an image
+show_streams.py DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside of
+show_streams.py DEMO other.pth picture.png --out x.txt | --out x.txt must end in .png or .svg
+show_streams.py DEMO other.pth picture.png --out picture.png | picture.png stands already
+memorise.py none.py | none.py is no file
+memorise.py CONFIG --data-root folder | instances_train2017.json is missing
+memorise.py CONFIG --data-root SHAPES --images 1000 | fewer than 1000
+memorise.py CONFIG --data-root SHAPES --cut both | choose from
+compare.py --suite mine | choose from
+compare.py --only nothing | no config of the suite shapes matches nothing; they are
+compare.py --seeds 0 | --seeds 0 must be at least 1
+compare.py --work-dirs text.txt | none of these runs in text.txt is finished
+check_data.py none.json folder | none.json cannot be read: No such file
+check_data.py half.json folder | half.json is no JSON
+check_data.py list.json folder | list.json holds a list, but
+check_data.py coco.json none | none is no folder; give the one to which
+check_data.py coco.json folder --draw full | full holds files already; give --draw a new
+check_data.py coco.json folder --config none.py | none.py is no file; give the path
+convert_data.py voc none out | none is no folder; give the folder of the set
+convert_data.py voc folder out | folder has no XML file in it; give
+convert_data.py yolo folder out | folder has 0 images but no text file
+convert_data.py voc folder out --val 2 | --val is 2, but must be a share
+convert_data.py coco folder out | choose from
+plot_log.py folder | folder holds no log of a training; give the work dir
+plot_log.py run --keys nothing | no log holds nothing; choose from
+plot_log.py run --out none/x.png | none/x.png cannot be written; choose another place
+make_shapes.py --root out --size 1 | --size is 1, but must be at least 32
+make_shapes.py --root out --train -1 | --train is -1, but must be at least 1
+make_shapes.py --root foreign | foreign holds other files than such a set; choose
+make_shapes.py --root text.txt | cannot write text.txt: Not a directory; give
+demo.py --work-dir out --data-root out --epochs 0 | --epochs 0 must be at least 1
+demo.py --work-dir out --data-root out --train 0 | --train 0 must be at least 1
+"""
+
+
+def cases():
+    for line in CASES.strip().splitlines():
+        command, words = line.split(' | ')
+        yield pytest.param(command.split(), words.strip(), id=' '.join(command.split()))
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory) -> Path:
+    """A folder with files that are something else than they should be."""
+    place = tmp_path_factory.mktemp('place')
+    (place / 'folder').mkdir()
+    (place / 'full').mkdir()
+    (place / 'full' / 'mine.txt').write_text('mine')
+    (place / 'foreign' / 'annotations').mkdir(parents=True)
+    (place / 'foreign' / 'annotations' / 'instances_train2017.json').write_text('{}')
+    (place / 'text.txt').write_text('text')
+    (place / 'syntax.py').write_text('model = dict(')
+    (place / 'orphan.py').write_text("_base_ = './nowhere.py'")
+    (place / 'unscaled.py').write_text(
+        f'_base_ = {str(DEMO)!r}\nauto_scale_lr = dict(_delete_=True, enable=False)'
+    )
+    cv2.imwrite(str(place / 'picture.png'), np.full((40, 60, 3), 127, np.uint8))
+    for name in ('half.mp4', 'half.png', 'half.json'):
+        (place / name).write_bytes(HALF)
+    (place / 'list.json').write_text('[]')
+    images = [dict(id=1, file_name='picture.png', width=60, height=40)]
+    boxes = [dict(id=1, image_id=1, category_id=1, bbox=[1, 2, 30, 20], area=600, iscrowd=0)]
+    coco = dict(images=images, annotations=boxes, categories=[dict(id=1, name='cat')])
+    (place / 'coco.json').write_text(json.dumps(coco))
+    torch.save([1, 2], place / 'list.pth')
+    torch.save({'state_dict': {'weight': torch.ones(1)}, 'meta': {}}, place / 'other.pth')
+    write_run(place / 'run', bbox=30)
+    return place
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+    """All that lies below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob('*')
+    }
+
+
+@pytest.mark.parametrize(('command', 'words'), cases())
+def test_one_sentence(command, words, place, shapes_root, monkeypatch, capsys):
+    if torch.cuda.is_available() and ('--amp' in command or 'cuda' in command):
+        pytest.skip('a GPU is there')
+    names = dict(CONFIG=CONFIG, DEMO=DEMO, CLASSIFIER=CLASSIFIER, SHAPES=shapes_root)
+    tool, *arguments = (str(names.get(word, word)) for word in command)
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+    before = content(place)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+    assert content(place) == before
+    said = capsys.readouterr()
+    code = stop.value.code
+    assert code not in (0, None)
+    if code == 2:  # argparse: the usage, then what is wrong
+        sentence = said.err.strip().splitlines()[-1]
+        assert re.match(rf'{tool}: error: ', sentence)
+    else:
+        sentence = said.out + said.err if code == 1 else code
+        assert code == 1 or re.match(r'error: [^\n]+$', code)
+    assert words in sentence
+    assert 'Traceback' not in said.out + said.err
+
+
+def test_there_are_many_of_every_tool():
+    tools = [case.values[0][0] for case in cases()]
+    assert len(tools) == len({case.id for case in cases()}) >= 50
+    without = {'install.py', 'install_checks.py'}  # tests/test_install.py
+    assert set(tools) == {path.name for path in (ROOT / 'tools').glob('*.py')} - without
