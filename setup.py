@@ -64,7 +64,7 @@ setup(
     packages=find_packages(include=['dsnet_mm', 'dsnet_mm.*']),
     package_data={'dsnet_mm': ['py.typed']},
     python_requires='>=3.10',
-    extras_require={name: requirements(name) for name in ('openmmlab', 'onedl', 'dev')},
+    extras_require={name: requirements(name) for name in ('openmmlab', 'onedl', 'export', 'dev')},
     cmdclass={'build_py': BuildWithConfigs},
     classifiers=[
         'Development Status :: 3 - Alpha',

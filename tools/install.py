@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Everything of our own in an environment, by which it is told from somebody else's.
 OWN = 'dsnet-mm.'
 STATE_FILE, LOCK_FILE, LOG_FILE = f'{OWN}json', f'{OWN}lock', f'{OWN}log'
+MORE = ('build', 'export', 'dev')  # requirements of both stacks
 NEEDED_GB = 8
 SECONDS_BETWEEN_SIGNS = 30
 SECONDS_TO_TIDY_UP = 5
@@ -146,7 +147,7 @@ class Installer:
     @property
     def fingerprint(self) -> str:
         """Changes with everything that a finished environment depends on."""
-        files = [ROOT / 'requirements' / f'{name}.txt' for name in (self.stack, 'build', 'dev')]
+        files = [ROOT / 'requirements' / f'{name}.txt' for name in (self.stack, *MORE)]
         files += [ROOT / 'setup.py', ROOT / 'dsnet_mm' / 'version.py', Path(__file__)]
         parts = [self.mmcv_key, str(self.venv), str(ROOT)]
         parts += [file.read_text(encoding='utf-8') for file in files]
@@ -259,7 +260,8 @@ class Installer:
         self.constraints.write_text('\n'.join(pinned + bounds) + '\n', encoding='utf-8')
         apart = {*torch, self.mmcv}
         rest = [line for line in self.lines if re.match(r'[\w-]+', line)[0] not in apart]
-        rest += build + requirement_lines('dev')
+        for name in MORE:
+            rest += requirement_lines(name)
         self.pip('install', '--constraint', str(self.constraints), *rest)
         if not self.imports('cv2'):
             print('    OpenCV misses display libraries here: taking opencv-python-headless')

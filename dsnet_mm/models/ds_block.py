@@ -361,7 +361,17 @@ def attention_width(embed_dims: int, num_heads: int) -> int:
 def shrink(x: Tensor, stride: int) -> Tensor:
     """Resize bilinearly by ``1 / stride``, rounding down but to no less than one pixel."""
     height, width = x.shape[2:]
-    return resize(x, (max(1, height // stride), max(1, width // stride)))
+    return resize(x, (at_least_one(height // stride), at_least_one(width // stride)))
+
+
+def at_least_one(number: int) -> int:
+    """Return ``max(1, number)``, also of a number that ``torch.jit`` traces as a tensor."""
+    return number.clamp(min=1) if isinstance(number, Tensor) else torch.sym_max(1, number)
+
+
+def is_traced() -> bool:
+    """Tell whether a graph is being recorded, where a branch is taken once for all inputs."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:

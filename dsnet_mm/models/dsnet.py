@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dsnet_mm.errors import ConfigError
 from dsnet_mm.weights.loading import StrictBackbone
 
-from .ds_block import DSBlock
+from .ds_block import DSBlock, is_traced
 
 PATCH_SIZES = (4, 2, 2, 2)
 GRID_STRIDES = (8, 4, 2, 2)  # pixels of a stage's map per cell of its global grid
@@ -47,10 +47,16 @@ class PatchEmbed(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, embed_dims, ceil(H / patch_size), ceil(W / patch_size))."""
         height, width = x.shape[2:]
-        pad_h, pad_w = -height % self.patch_size, -width % self.patch_size
-        if pad_h or pad_w:
+        pad_h, pad_w = padding(height, self.patch_size), padding(width, self.patch_size)
+        if is_traced() or pad_h or pad_w:  # a traced graph is one for all sizes
             x = F.pad(x, (0, pad_w, 0, pad_h))
         return self.proj(x)
+
+
+def padding(side: int, patch_size: int) -> int:
+    """Return by how many pixels ``side`` falls short of whole patches."""
+    # not -side % patch_size, of which torch.compile makes far longer expressions
+    return (side + patch_size - 1) // patch_size * patch_size - side
 
 
 class DSStage(BaseModule):

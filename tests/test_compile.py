@@ -1,0 +1,91 @@
+"""torch.compile of backbone and neck: whole graphs, few of them, and the results of eager mode."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from dsnet_mm.models import DSFPN, DSNet
+
+
+class BackboneAndNeck(nn.Module):
+    """A DS-Net of two stages and, behind the second, a DS-FPN with an extra level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        arch = dict(embed_dims=(16, 32), depths=(1, 1), num_heads=(1, 2), mlp_ratio=2)
+        self.backbone = DSNet(arch, out_indices=(0, 1))
+        self.neck = DSFPN(
+            [16, 32],
+            32,
+            num_outs=2,
+            start_level=1,
+            add_extra_convs='on_input',
+            mlp_ratio=1,
+            block_norm_cfg=dict(type='GN', num_groups=4),
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> two maps."""
+        return self.neck(self.backbone(images))
+
+
+def assert_close(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
+    """Compare by the largest value of all, since some gradients are sums that cancel out."""
+    scale = max(x.abs().max() for x in wanted)
+    assert scale > 0
+    for index, (a, b) in enumerate(zip(given, wanted, strict=True)):
+        assert (a - b).abs().max() <= 1e-4 * scale, index
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def test_a_size_compiles_as_one_graph():
+    model = BackboneAndNeck().eval()
+    images = torch.rand(1, 3, 67, 81)
+    with torch.no_grad():
+        compiled = torch.compile(model, backend='eager', fullgraph=True)
+        assert_close(compiled(images), model(images))
+
+
+@pytest.mark.slow
+def test_sizes_share_one_graph():
+    """The first size has a graph of its own, the second brings one for all."""
+    model = BackboneAndNeck().eval()
+    counter = CompileCounterWithBackend('eager')
+    compiled = torch.compile(model, backend=counter, fullgraph=True)
+    graphs = []
+    with torch.no_grad():
+        for size in ((96, 128), (160, 132), (97, 161), (211, 130), (64, 300), (300, 65)):
+            images = torch.rand(2, 3, *size)
+            assert_close(compiled(images), model(images))
+            graphs.append(counter.frame_count)
+    assert graphs == [1, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'options',
+    [dict(norm_eval=True, with_cp=True), dict(norm_eval=False)],
+    ids=['checkpointing', 'BatchNorm learns'],
+)
+def test_training_step(options):
+    arch = dict(embed_dims=(16,), depths=(1,), num_heads=(1,), mlp_ratio=2)
+    model = DSNet(arch, out_indices=(0,), **options).train()
+    twin = copy.deepcopy(model)
+    images = torch.rand(2, 3, 67, 64)
+    (out,) = torch.compile(model, backend='aot_eager', fullgraph=True)(images)
+    out.square().mean().backward()
+    twin(images)[0].square().mean().backward()
+    assert_close([p.grad for p in model.parameters()], [p.grad for p in twin.parameters()])
+    assert_close(list(model.buffers()), list(twin.buffers()))

@@ -1,0 +1,246 @@
+"""Models as ONNX graphs: equality with PyTorch at any size, the tool, and docs/export.md."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from conftest import ROOT, documented
+from mmengine.config import ConfigDict
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dsnet_mm.analysis.building import build_model
+from dsnet_mm.engine import export
+from dsnet_mm.errors import UserError
+
+CLASSES = ('circle', 'square', 'star', 'triangle')
+# odd ones, one below every stride, and one whose coarsest grids have a single cell
+SIZES = [(128, 160), (97, 161), (211, 130), (31, 33)]
+MODEL = """
+_base_ = {base!r}
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=(16, 32, 48, 64), depths=(1, 1, 1, 1),
+                  num_heads=(1, 2, 3, 4), mlp_ratio=2),
+        init_cfg=None),
+    neck=dict(in_channels=[16, 32, 48, 64], {neck}),
+    {head}
+)
+"""
+NECK = 'out_channels=32'
+DSFPN_NECK = NECK + ", block_norm_cfg=dict(type='GN', num_groups=4), mlp_ratio=1"
+HEAD = 'bbox_head=dict(num_classes=4, in_channels=32, feat_channels=32, stacked_convs=1)'
+
+
+def make(folder: Path, base: str, neck: str = NECK, head: str = HEAD) -> tuple[Path, Path]:
+    """A config of a small model, and a checkpoint with weights that leave nothing trivial."""
+    config = folder / f'{base}.py'
+    base = str(ROOT / 'configs' / f'{base}_1x_coco.py')
+    config.write_text(MODEL.format(base=base, neck=neck, head=head))
+    model = build_model(config)
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+        if name.startswith('bbox_head.retina_'):
+            nn.init.normal_(module.weight, std=0.02)
+    checkpoint = folder / 'weights.pth'
+    meta = dict(dataset_meta=dict(classes=CLASSES))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), checkpoint)
+    return config, checkpoint
+
+
+@pytest.fixture(scope='module')
+def retinanet(tmp_path_factory) -> tuple[Path, Path]:
+    return make(tmp_path_factory.mktemp('retinanet'), 'retinanet_dsnet_t_dsfpn', DSFPN_NECK)
+
+
+@pytest.fixture(scope='module')
+def plain_retinanet(tmp_path_factory) -> tuple[Path, Path]:
+    return make(tmp_path_factory.mktemp('plain'), 'retinanet_dsnet_t_fpn')
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run the tool in this process; return what it ends with, None for success."""
+
+    def run(*arguments: object) -> str | None:
+        monkeypatch.setattr(sys, 'argv', ['export.py', *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_info:
+            runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
+        return exit_info.value.code or None
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ('what', 'neck', 'sizes'),
+    [
+        ('backbone', 'dsfpn', [*SIZES, (1, 1), (5, 300)]),
+        ('neck', 'fpn', SIZES),
+        ('detector', 'dsfpn', SIZES),
+    ],
+)
+def test_the_graph_equals_the_model_at_any_size(
+    what, neck, sizes, retinanet, plain_retinanet, tmp_path
+):
+    config, checkpoint = retinanet if neck == 'dsfpn' else plain_retinanet
+    part = export.load_part(str(config), str(checkpoint), what)
+    file = tmp_path / 'graph.onnx'
+    export.to_onnx(part, (96, 128), file, {})
+    differences = dict(export.compare(part, file, sizes))
+    assert list(differences) == sizes
+    assert max(differences.values()) < export.TOLERANCE
+
+
+def test_differences_are_seen(plain_retinanet, tmp_path):
+    """A part whose graph is of other weights, and one whose graph is of one size only."""
+    config, checkpoint = map(str, plain_retinanet)
+    part = export.load_part(config, checkpoint, 'backbone')
+    file = tmp_path / 'graph.onnx'
+    export.to_onnx(part, (32, 32), file, {})
+    part.backbone.stages[3].patch_embed.proj.bias.data += 1
+    assert dict(export.compare(part, file, [(32, 32)]))[32, 32] > export.TOLERANCE
+
+    maps = torch.ones(1, 2, 4, 4)
+    assert export._difference(maps[..., :3], maps) == float('inf')
+    assert export._difference(maps * float('nan'), maps) == float('inf')
+    assert export._difference(maps * 1.5, maps * 2) == 0.25
+
+
+def test_boxes_and_scores_are_those_that_mmdet_decodes(plain_retinanet):
+    config, checkpoint = map(str, plain_retinanet)
+    part = export.load_part(config, checkpoint, 'detector')
+    images = torch.randn(2, 3, 95, 130)
+    with torch.no_grad():
+        boxes, scores = part(images)
+        model = part.model
+        outs = model.bbox_head(model.extract_feat(images))
+        meta = dict(img_shape=(95, 130), scale_factor=(1, 1))
+        found = model.bbox_head.predict_by_feat(
+            *outs,
+            batch_img_metas=[meta] * len(images),
+            cfg=ConfigDict(nms_pre=10**6, score_thr=-1, min_bbox_size=-1),
+            with_nms=False,
+        )
+    assert boxes.shape[:2] == scores.shape[:2]
+    assert scores.shape[2] == len(CLASSES)
+    for index, instances in enumerate(found):
+        assert len(instances) == scores[index].numel()
+        order = instances.scores.argsort(descending=True, stable=True)[:100]
+        best, where = scores[index].flatten().topk(100)
+        torch.testing.assert_close(instances.scores[order], best)
+        anchors = where.div(len(CLASSES), rounding_mode='floor')
+        torch.testing.assert_close(instances.bboxes[order], boxes[index, anchors])
+        assert boxes[index].min() == 0
+        assert boxes[index, :, 0::2].max() == 130
+        assert boxes[index, :, 1::2].max() == 95
+
+
+def test_the_documented_commands(retinanet, tmp_path, run, capsys):
+    config, checkpoint = map(str, retinanet)
+    for part, outputs in (
+        ('--what backbone', ['map0', 'map1', 'map2', 'map3']),
+        ('--check', ['boxes', 'scores']),
+    ):
+        python, name, *words = documented('docs/export.md', part)
+        assert (python, name) == ('python', 'tools/export.py')
+        text = shlex.join(words)
+        for word in words:
+            if word.endswith('.py'):
+                text = text.replace(word, config)
+            elif word.endswith('.pth'):
+                text = text.replace(word, checkpoint)
+            elif word.endswith('.onnx'):
+                text = text.replace(word, str(tmp_path / word))
+                file = tmp_path / word
+        assert run(*shlex.split(text), '--size', '96x128') is None
+        graph = onnx.load(str(file))
+        assert [output.name for output in graph.graph.output] == outputs
+        facts = {entry.key: entry.value for entry in graph.metadata_props}
+        assert facts['weights'] == Path(checkpoint).name
+        assert json.loads(facts['classes']) == list(CLASSES)
+        assert json.loads(facts['preprocessing'])['mean'] == [123.675, 116.28, 103.53]
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines() if 'e-' in line] == [
+        '96x128', '133x219', '45x85']  # fmt: skip
+    assert 'written  ' in printed
+
+
+def test_without_a_checkpoint_weights_are_random(plain_retinanet, tmp_path, run, capsys):
+    file = tmp_path / 'new folder' / 'random.onnx'
+    arguments = [plain_retinanet[0], '--what', 'backbone', '--out', file, '--size', '32x32']
+    assert run(*arguments) is None
+    assert 'the weights are random' in capsys.readouterr().err
+    was = file.read_bytes()
+    assert 'random.onnx stands already' in run(*arguments)
+    assert file.read_bytes() == was
+    assert run(*arguments, '--force') is None
+    assert file.read_bytes() != was
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (['--out', 'graph.pt'], 'must end in .onnx'),
+        (['--size', '320'], '--size 320 is no size'),
+        (['--size', '0x320'], '--size 0x320 is no size'),
+        (['nowhere.pth'], 'nowhere.pth is no file'),
+        (['other.pth'], 'other.pth belongs to another model'),
+    ],
+)
+def test_bad_input_gets_a_sentence(options, words, plain_retinanet, tmp_path, run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict=dict(weight=torch.ones(1))), 'other.pth')
+    message = run(plain_retinanet[0], '--out', 'graph.onnx', *options)
+    assert message.startswith('error: ')
+    assert words in message
+    assert [file.name for file in tmp_path.iterdir()] == ['other.pth']
+
+
+@pytest.mark.parametrize(
+    ('config', 'what', 'words'),
+    [
+        ('nowhere.py', 'backbone', 'nowhere.py does not exist'),
+        ('mask_rcnn_dsnet_t_fpn_1x_coco.py', 'detector', 'is a MaskRCNN and no RetinaNet'),
+        ('pretrain/dsnet_t_in1k.py', 'detector', 'is a ImageClassifier and no RetinaNet'),
+    ],
+)
+def test_models_that_do_not_fit(config, what, words, monkeypatch):
+    with pytest.raises(UserError, match=words) as error:
+        export.load_part(str(ROOT / 'configs' / config), None, what)
+    assert what == 'backbone' or '--what neck' in str(error.value)
+
+
+@pytest.mark.parametrize('module', ['onnx', 'onnxruntime'])
+def test_missing_packages_are_named_before_the_work(module, tmp_path, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    message = run('nowhere.py', '--out', tmp_path / 'graph.onnx', '--check')
+    assert f'{module} cannot be imported' in message
+    assert 'pip install' in message
+
+
+def test_a_graph_that_differs_is_not_written(plain_retinanet, tmp_path, run, monkeypatch):
+    monkeypatch.setattr(export, 'to_onnx', lambda part, size, path, facts: path.touch())
+    monkeypatch.setattr(export, 'compare', lambda *_: iter([((32, 32), 2e-4)]))
+    arguments = ['--what', 'backbone', '--out', tmp_path / 'graph.onnx', '--size', '32x32']
+    message = run(plain_retinanet[0], *arguments, '--check')
+    assert 'differs from PyTorch by 2.0e-04 at 32x32' in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tried_versions_are_those_of_the_tests():
+    lines = (ROOT / 'requirements' / 'export.txt').read_text().splitlines()
+    pins = dict(line.split('==') for line in lines if '==' in line)
+    assert set(pins) == {'onnx', 'onnxruntime'}
+    for name in pins:
+        __import__(name)
