@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -89,3 +91,14 @@ def test_training_step(options):
     twin(images)[0].square().mean().backward()
     assert_close([p.grad for p in model.parameters()], [p.grad for p in twin.parameters()])
     assert_close(list(model.buffers()), list(twin.buffers()))
+
+
+def test_the_documented_lines():
+    text = (ROOT / 'docs' / 'export.md').read_text(encoding='utf-8')
+    (lines,) = re.findall(r'```python\n(model.*?)```', text, re.DOTALL)
+    model = BackboneAndNeck()
+    names = list(model.state_dict())
+    exec(lines, {'model': model})
+    assert list(model.state_dict()) == names
+    for part in (model.backbone, model.neck):
+        assert part._compiled_call_impl is not None

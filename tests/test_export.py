@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import shlex
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -20,6 +23,7 @@ from dsnet_mm.analysis.building import build_model
 from dsnet_mm.engine import export
 from dsnet_mm.errors import UserError
 
+DOCUMENT = (ROOT / 'docs' / 'export.md').read_text(encoding='utf-8')
 CLASSES = ('circle', 'square', 'star', 'triangle')
 # odd ones, one below every stride, and one whose coarsest grids have a single cell
 SIZES = [(128, 160), (97, 161), (211, 130), (31, 33)]
@@ -145,6 +149,19 @@ def test_boxes_and_scores_are_those_that_mmdet_decodes(plain_retinanet):
         assert boxes[index, :, 1::2].max() == 95
 
 
+def run_documented_runtime(folder: Path) -> None:
+    """Run the script that uses the graph, on a small image, and with a lower score."""
+    (script,) = re.findall(r'```python\n(import.*?)```', DOCUMENT, re.DOTALL)
+    for old, new in ((' 800 ', ' 64 '), (' 1333 ', ' 96 '), ('0.05', '0.001')):
+        assert old in script
+        script = script.replace(old, new)
+    for name in ('retinanet.onnx', 'image.jpg'):
+        script = script.replace(name, str(folder / name))
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    cv2.imwrite(str(folder / 'image.jpg'), image)
+    exec(script, {})
+
+
 def test_the_documented_commands(retinanet, tmp_path, run, capsys):
     config, checkpoint = map(str, retinanet)
     for part, outputs in (
@@ -169,7 +186,9 @@ def test_the_documented_commands(retinanet, tmp_path, run, capsys):
         assert facts['weights'] == Path(checkpoint).name
         assert json.loads(facts['classes']) == list(CLASSES)
         assert json.loads(facts['preprocessing'])['mean'] == [123.675, 116.28, 103.53]
+    run_documented_runtime(tmp_path)
     printed = capsys.readouterr().out
+    assert sum(line.split()[0] in CLASSES for line in printed.splitlines()) > 0
     assert [line.split()[0] for line in printed.splitlines() if 'e-' in line] == [
         '96x128', '133x219', '45x85']  # fmt: skip
     assert 'written  ' in printed
