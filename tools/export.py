@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='its checkpoint (default: random weights)')
-    parser.add_argument('--out', required=True, metavar='FILE', help='the graph, .onnx')
+    parser.add_argument('out', metavar='OUT.onnx', help='the graph')
     parser.add_argument(
         '--what',
         choices=PARTS,
@@ -42,8 +42,8 @@ def parse_args() -> argparse.Namespace:
         help='images that record the graph, which takes any size (default: 320x320)',
     )
     parser.add_argument('--check', action='store_true', help='compare onnxruntime with PyTorch')
-    parser.add_argument('--force', action='store_true', help='write over FILE')
-    return parser.parse_intermixed_args()  # the checkpoint may stand anywhere
+    parser.add_argument('--force', action='store_true', help='write over OUT.onnx')
+    return parser.parse_intermixed_args()  # options may stand among the files
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     if not size:
         raise UserError(f'--size {args.size} is no size; give HEIGHTxWIDTH in pixels, as 800x1344')
     if out.suffix != '.onnx':
-        raise UserError(f'--out {out} must end in .onnx')
+        raise UserError(f'the graph {out} must end in .onnx; give CONFIG [CHECKPOINT] OUT.onnx')
     if out.is_dir() or out.exists() and not args.force:
         raise UserError(f'{out} stands already; name another file, or give --force')
     for module in ('onnx', 'onnxruntime') if args.check else ('onnx',):
