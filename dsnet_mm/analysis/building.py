@@ -75,7 +75,7 @@ def build_candidate(name: str) -> nn.Module:
             f'{name} is unknown; give the path of a config (.py), dsnet_t, dsnet_s or dsnet_b, '
             f'these with _noalign behind or published_ before them, or {", ".join(OTHERS)}'
         )
-    _initialize(model)
+    initialize(model)
     return model
 
 
@@ -84,7 +84,7 @@ def detector_configs() -> list[Path]:
     return sorted(configs_dir().glob('*_1x_coco.py'))
 
 
-def _initialize(model: nn.Module) -> None:
+def initialize(model: nn.Module) -> None:
     """Initialise a model, without the weights that its config names and without a word."""
     for module in model.modules():
         init_cfg = getattr(module, 'init_cfg', None)

@@ -20,7 +20,7 @@ from mmdet.models.task_modules.coders.delta_xywh_bbox_coder import delta2bbox
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from dsnet_mm.analysis.building import build_model
+from dsnet_mm.analysis.building import build_model, initialize
 from dsnet_mm.errors import UserError
 
 from .checkpoint import check_fit, read_checkpoint
@@ -124,6 +124,8 @@ def load_part(config: str, checkpoint: str | None, what: str) -> Maps | DecodedR
         weights = read_checkpoint(checkpoint)
         check_fit(model, weights['state_dict'], checkpoint)
         model.load_state_dict(weights['state_dict'])
+    else:
+        initialize(model)  # or boxes of a random model may magnify each rounding a thousand times
     if what == 'detector':
         _check_is_retinanet(model, config)
         return DecodedRetinaNet(model).eval()
