@@ -71,6 +71,13 @@ def fold_norm(norm: nn.Module, weight: Tensor, bias: Tensor) -> tuple[nn.Module,
     return nn.Identity(), weight * scale[:, None, None], bias
 
 
+def conv1x1(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``F.conv2d`` whose bias may be part of what :func:`fold_norm` returned."""
+    if torch.compiler.is_compiling():  # in PyTorch 2.12 for a CPU, such a bias stops the compiler
+        return F.conv2d(x, weight) + bias[:, None, None]
+    return F.conv2d(x, weight, bias)
+
+
 def in_tiles(x: Tensor, hidden_dims: int) -> bool:
     """Whether an MLP is computed piece by piece: on a CPU, without gradients, if it is large.
 
@@ -315,7 +322,7 @@ class DSBlock(BaseModule):
             fused = F.conv2d(tokens_to_map(tokens, grid), out_weight[1], self.out_proj.bias)
             return resize(fused, x.shape[2:])
 
-        local = self.local_prop(F.conv2d(x, in_weight[1], in_bias[1]))
+        local = self.local_prop(conv1x1(x, in_weight[1], in_bias[1]))
         if self.global_prop is None:
             return self.out_proj(local)
 
@@ -329,7 +336,7 @@ class DSBlock(BaseModule):
         self, x: Tensor, weight: Tensor, bias: Tensor
     ) -> tuple[Tensor, tuple[int, int]]:
         """(B, C, H, W) -> the propagated global stream (B, N, C_g) and its grid (h, w)."""
-        x = F.conv2d(shrink(x, self.grid_stride), weight, bias)
+        x = conv1x1(shrink(x, self.grid_stride), weight, bias)
         return self.global_prop(map_to_tokens(x)), x.shape[2:]
 
 
