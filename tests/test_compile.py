@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from dsnet_mm.models import DSFPN, DSNet
+from dsnet_mm.models.ds_block import DSBlock
 
 
 class BackboneAndNeck(nn.Module):
@@ -52,19 +55,11 @@ def _fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def test_a_size_compiles_as_one_graph():
-    model = BackboneAndNeck().eval()
-    images = torch.rand(1, 3, 67, 81)
-    with torch.no_grad():
-        compiled = torch.compile(model, backend='eager', fullgraph=True)
-        assert_close(compiled(images), model(images))
-
-
 @pytest.mark.slow
 def test_sizes_share_one_graph():
     """The first size has a graph of its own, the second brings one for all."""
     model = BackboneAndNeck().eval()
-    counter = CompileCounterWithBackend('eager')
+    counter = CompileCounterWithBackend('aot_eager')
     compiled = torch.compile(model, backend=counter, fullgraph=True)
     graphs = []
     with torch.no_grad():
@@ -93,8 +88,18 @@ def test_training_step(options):
     assert_close(list(model.buffers()), list(twin.buffers()))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which(os.environ.get('CXX', 'g++')), reason='no C++ compiler')
+def test_the_default_backend():
+    """In PyTorch 2.12 it takes no convolution whose bias is part of a calculated vector."""
+    block = DSBlock(8, num_heads=1, grid_stride=4, align=False, mlp_ratio=0).eval()
+    x = torch.rand(1, 8, 9, 13)
+    with torch.no_grad():
+        assert_close([torch.compile(block, fullgraph=True)(x)], [block(x)])
+
+
 def test_the_documented_lines():
-    text = (ROOT / 'docs' / 'export.md').read_text(encoding='utf-8')
+    text = (ROOT / 'docs' / 'performance.md').read_text(encoding='utf-8')
     (lines,) = re.findall(r'```python\n(model.*?)```', text, re.DOTALL)
     model = BackboneAndNeck()
     names = list(model.state_dict())
