@@ -498,7 +498,7 @@ def test_installing_the_wheel_brings_no_torch_but_for_extras(wheel):
     needs = re.findall('^Requires-Dist: (.*)$', text, re.MULTILINE)
     assert needs
     assert all('extra ==' in line for line in needs)
-    for stack in ('openmmlab', 'onedl', 'dev'):
+    for stack in ('openmmlab', 'onedl', 'export', 'dev'):
         pins = install.requirement_lines(stack)
         found = [line for line in needs if re.search(f'extra == .{stack}.', line)]
         assert len(found) == len(pins)
