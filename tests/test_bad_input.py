@@ -90,6 +90,15 @@ show_streams.py DEMO other.pth half.png | half.png cannot be read as an image
 show_streams.py DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside of
 show_streams.py DEMO other.pth picture.png --out x.txt | --out x.txt must end in .png or .svg
 show_streams.py DEMO other.pth picture.png --out picture.png | picture.png stands already
+export.py none.py out.onnx | none.py does not exist; give the path
+export.py syntax.py out.onnx | no model can be built from syntax.py
+export.py CONFIG other.pth | the graph other.pth must end in .onnx
+export.py CONFIG none.pth out.onnx | none.pth is no file
+export.py CONFIG other.pth out.onnx | other.pth belongs to another model
+export.py CLASSIFIER out.onnx | is a ImageClassifier and no RetinaNet
+export.py CONFIG out.onnx --size 320 | --size 320 is no size
+export.py CONFIG out.onnx --size 0x320 | --size 0x320 is no size
+export.py DEMO text.txt/out.onnx | text.txt/out.onnx cannot be written
 memorise.py none.py | none.py is no file
 memorise.py CONFIG --data-root folder | instances_train2017.json is missing
 memorise.py CONFIG --data-root SHAPES --images 1000 | fewer than 1000

@@ -215,25 +215,6 @@ def test_without_a_checkpoint_weights_are_random(
 
 
 @pytest.mark.parametrize(
-    ('options', 'words'),
-    [
-        (['other.pth'], 'the graph other.pth must end in .onnx'),
-        (['graph.onnx', '--size', '320'], '--size 320 is no size'),
-        (['graph.onnx', '--size', '0x320'], '--size 0x320 is no size'),
-        (['nowhere.pth', 'graph.onnx'], 'nowhere.pth is no file'),
-        (['other.pth', 'graph.onnx'], 'other.pth belongs to another model'),
-    ],
-)
-def test_bad_input_gets_a_sentence(options, words, plain_retinanet, tmp_path, run, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save(dict(state_dict=dict(weight=torch.ones(1))), 'other.pth')
-    message = run(plain_retinanet[0], *options)
-    assert message.startswith('error: ')
-    assert words in message
-    assert [file.name for file in tmp_path.iterdir()] == ['other.pth']
-
-
-@pytest.mark.parametrize(
     ('config', 'what', 'words'),
     [
         ('nowhere.py', 'backbone', 'nowhere.py does not exist'),

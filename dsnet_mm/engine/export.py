@@ -255,9 +255,19 @@ def needed(module: str) -> ModuleType:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes ``path`` at the end if all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
+    """Give a path to write to, which becomes ``path`` at the end if all went well.
+
+    Raises:
+        UserError: If the folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place = tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent)
+    except OSError as error:
+        raise UserError(
+            f'{path} cannot be written; choose another place ({error.strerror})'
+        ) from error
+    with place as folder:
         draft = Path(folder) / path.name
         yield draft
         os.replace(draft, path)
