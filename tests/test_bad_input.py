@@ -95,7 +95,6 @@ export.py syntax.py out.onnx | no model can be built from syntax.py
 export.py CONFIG other.pth | the graph other.pth must end in .onnx
 export.py CONFIG none.pth out.onnx | none.pth is no file
 export.py CONFIG other.pth out.onnx | other.pth belongs to another model
-export.py CLASSIFIER out.onnx | is a ImageClassifier and no RetinaNet
 export.py CONFIG out.onnx --size 320 | --size 320 is no size
 export.py CONFIG out.onnx --size 0x320 | --size 0x320 is no size
 export.py DEMO text.txt/out.onnx | text.txt/out.onnx cannot be written

@@ -120,6 +120,10 @@ def load_part(config: str, checkpoint: str | None, what: str) -> Maps | DecodedR
             the model has no such part that can be exported.
     """
     model = build_model(config)
+    if what == 'detector':
+        _check_is_retinanet(model, config)
+    elif what == 'neck' and getattr(model, 'neck', None) is None:
+        raise UserError(f'the model of {config} has no neck; export its backbone')
     if checkpoint:
         weights = read_checkpoint(checkpoint)
         check_fit(model, weights['state_dict'], checkpoint)
@@ -127,10 +131,7 @@ def load_part(config: str, checkpoint: str | None, what: str) -> Maps | DecodedR
     else:
         initialize(model)  # or boxes of a random model may magnify each rounding a thousand times
     if what == 'detector':
-        _check_is_retinanet(model, config)
         return DecodedRetinaNet(model).eval()
-    if what == 'neck' and getattr(model, 'neck', None) is None:
-        raise UserError(f'the model of {config} has no neck; export its backbone')
     return Maps(model, with_neck=what == 'neck').eval()
 
 
