@@ -66,7 +66,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 loader = dict(num_workers=0, persistent_workers=False)
-train_dataloader = dict(**loader, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(**loader, batch_size=4, dataset=dict(pipeline=train_pipeline))
 val_dataloader = loader
 test_dataloader = loader
 train_cfg = dict(max_epochs={EPOCHS}, val_interval=1000)

@@ -140,11 +140,11 @@ def test_learning_rate_follows_the_batch_size(shapes_root, tmp_path):
                'model.backbone.with_cp=True']  # fmt: skip
     done = tool(*common, *options)
     assert done.returncode == 0, done.stderr
-    assert 'made for batches of 4 images, but 2 run here' in done.stdout + done.stderr
+    assert 'made for batches of 8 images, but 2 run here' in done.stdout + done.stderr
     done = tool(*common, '--auto-scale-lr', *options)
     assert done.returncode == 0, done.stderr
     log = done.stdout + done.stderr
-    assert 'Scaling the original LR by 0.5' in log
+    assert 'Scaling the original LR by 0.25' in log
     assert 'images, but' not in log
 
 
