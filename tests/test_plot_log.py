@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 from mmengine.config import Config
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import Visualizer
-from test_compare import EPOCHS, INTERVAL, ITERATIONS, train_record, write_log, write_run
+from test_compare import (
+    EPOCHS,
+    INTERVAL,
+    ITERATIONS,
+    evaluation,
+    train_record,
+    write_log,
+    write_run,
+)
 from test_own_data import type_in
 
 from dsnet_mm.comparison.curves import plot_curves, read_curves
@@ -52,7 +60,8 @@ def test_chosen_figures(tmp_path, drawn):
 def test_a_resumed_training_is_one_curve_and_a_loss_that_is_no_number_none(tmp_path):
     write_log(tmp_path, [train_record(10), train_record(20), train_record(30)], '20261121_100000')
     resumed = [train_record(30, loss=0.5), train_record(40, loss=float('nan'))]
-    write_log(tmp_path, resumed, '20261121_110000')
+    write_log(tmp_path, [*resumed, evaluation(1, bbox=30)], '20261121_110000')
+    assert len(read_curves(tmp_path)['time'].steps) == 4  # those of training
     curve = read_curves(tmp_path)['loss']
     assert (curve.steps, curve.values) == ([10, 20, 30], [1.5, 1.5, 0.5])
 

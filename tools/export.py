@@ -12,6 +12,7 @@ from dsnet_mm.engine.export import (
     TOLERANCE,
     compare,
     describe,
+    is_tried,
     load_part,
     needed,
     sizes_to_check,
@@ -60,6 +61,11 @@ def main() -> None:
         needed(module)
 
     part = load_part(args.config, args.checkpoint, args.what)
+    if not (args.check or is_tried(part)):
+        raise UserError(
+            f'the backbone of {args.config} was not tried, and its graph may take one size only; '
+            'add --check to find out'
+        )
     if not args.checkpoint:
         print('note: no checkpoint is given, so the weights are random', file=sys.stderr)
     size = int(size[1]), int(size[2])
@@ -77,8 +83,8 @@ def check(part, draft: Path, sizes: list[tuple[int, int]]) -> None:
         if not difference <= TOLERANCE:
             raise UserError(
                 f'onnxruntime differs from PyTorch by {difference:.1e} at {height}x{width}, more '
-                f'than {TOLERANCE:.0e}, so nothing is written; try the versions of '
-                'requirements/export.txt'
+                f'than {TOLERANCE:.0e}, so nothing is written; the model may hold sizes as '
+                'constants, or try the versions of requirements/export.txt'
             )
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from dsnet_mm.comparison.curves import plot_curves
-from dsnet_mm.errors import run_cli
+from dsnet_mm.errors import UserError, run_cli
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,12 +23,15 @@ def parse_args() -> argparse.Namespace:
         '--out',
         help='picture to write, PNG, PDF or SVG (default: curves.png in the first work dir)',
     )
+    parser.add_argument('--force', action='store_true', help='write over the picture of --out')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     out = args.out or Path(args.work_dirs[0]) / 'curves.png'
+    if args.out and Path(out).exists() and not args.force:
+        raise UserError(f'{out} stands already; name another file, or give --force')
     plot_curves(args.work_dirs, out, args.keys)
     print(f'the curves are in {out}')
 

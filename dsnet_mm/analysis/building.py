@@ -37,19 +37,32 @@ def build_model(config: str | Path, **backbone: Any) -> nn.Module:
     Raises:
         UserError: If the config cannot be read or has no model with a backbone.
     """
+    cfg = read_config(config)
     try:
-        cfg = get_config(str(config)) if '::' in str(config) else Config.fromfile(config)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         cfg.model.get('backbone', {}).update(backbone)
         model = MODELS.build(cfg.model)
-    except FileNotFoundError as error:
-        raise UserError(f'{config} does not exist; give the path of a config (.py)') from error
     except Exception as error:  # a config is a program, and a registry hands on what it catches
         reason = ' '.join(str(error).split())
         raise UserError(f'no model can be built from {config}: {reason}') from error
     if not hasattr(model, 'backbone'):
         raise UserError(f'the model of {config} has no backbone; give a detector or a classifier')
     return model
+
+
+def read_config(config: str | Path) -> Config:
+    """Read a config, named as for :func:`build_model`.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        return get_config(str(config)) if '::' in str(config) else Config.fromfile(config)
+    except FileNotFoundError as error:
+        raise UserError(f'{config} does not exist; give the path of a config (.py)') from error
+    except Exception as error:  # a config is a program, which can fail in any way
+        reason = ' '.join(str(error).split())
+        raise UserError(f'no model can be built from {config}: {reason}') from error
 
 
 def build_candidate(name: str) -> nn.Module:

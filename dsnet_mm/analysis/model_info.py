@@ -160,8 +160,10 @@ def memory_works(model: nn.Module, size: tuple[int, int]) -> dict[str, Callable[
 
 
 def _neck(model: nn.Module, size: tuple[int, int]) -> Work:
-    """Return the forward pass of a detector's neck, on the maps of its backbone."""
+    """Return the forward pass of a detector's neck, if it has one, on the maps of its backbone."""
     model.eval()
+    if getattr(model, 'neck', None) is None:
+        return lambda: None
     with torch.no_grad():
         maps = model.backbone(torch.randn(1, 3, *size))
     return torch.no_grad()(lambda: model.neck(maps))

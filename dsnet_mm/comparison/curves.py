@@ -102,5 +102,6 @@ def add_points(curves: dict[str, Curve], unit: str, records: Iterable[Record]) -
         for key, value in record.items():
             if isinstance(value, (int, float)) and math.isfinite(value) and key not in STEPS:
                 curve = curves.setdefault(key, Curve(unit, [], []))
-                curve.steps.append(record['step'])
-                curve.values.append(value)
+                if curve.unit == unit:  # times are logged of training and of evaluation
+                    curve.steps.append(record['step'])
+                    curve.values.append(value)

@@ -17,16 +17,16 @@ import torch
 from mmdet.models.dense_heads import RetinaHead
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.models.task_modules.coders.delta_xywh_bbox_coder import delta2bbox
-from mmengine.config import Config
 from torch import Tensor, nn
 
-from dsnet_mm.analysis.building import build_model, initialize
+from dsnet_mm.analysis.building import build_model, initialize, read_config
 from dsnet_mm.errors import UserError
 
 from .checkpoint import check_fit, read_checkpoint
 
 PARTS = ('backbone', 'neck', 'detector')
 OPSET = 17  # the first with LayerNormalization; newer ones give nothing to these models
+TRIED = ('DSNet', 'ResNet')  # backbones; others may record sizes as constants
 TOLERANCE = 1e-4  # largest difference over largest value
 BATCH = 2  # of the images that record a graph: a batch of one may be taken for a constant
 
@@ -102,6 +102,12 @@ class DecodedRetinaNet(nn.Module):
         return {name: {0: 'batch', 1: 'anchors'} for name in ('boxes', 'scores')}
 
 
+def is_tried(part: Maps | DecodedRetinaNet) -> bool:
+    """Tell whether graphs with this backbone are known to take any size."""
+    model = part if isinstance(part, Maps) else part.model
+    return type(model.backbone).__name__ in TRIED
+
+
 def _by_anchor(levels: Sequence[Tensor], batch: int, width: int) -> Tensor:
     """Maps (B, anchors * width, H_i, W_i) of all levels -> (B, N, width)."""
     return torch.cat([x.permute(0, 2, 3, 1).reshape(batch, -1, width) for x in levels], 1)
@@ -152,15 +158,15 @@ def _check_is_retinanet(model: nn.Module, config: str) -> None:
 
 def describe(config: str, checkpoint: str | None) -> dict[str, str]:
     """Return what a user of the graph has to know: how images are normalised, and the classes."""
-    cfg = Config.fromfile(config)
-    settings = cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor') or {}
-    names = ('mean', 'std', 'bgr_to_rgb', 'to_rgb')
+    cfg = read_config(config)
+    settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    names = ('mean', 'std', 'bgr_to_rgb', 'to_rgb', 'pad_size_divisor')
     facts: dict[str, Any] = {
         'preprocessing': {name: settings[name] for name in names if name in settings},
         'weights': Path(checkpoint).name if checkpoint else 'random',
     }
     if checkpoint:
-        meta = read_checkpoint(checkpoint).get('meta', {}).get('dataset_meta') or {}
+        meta = (read_checkpoint(checkpoint).get('meta') or {}).get('dataset_meta') or {}
         facts['classes'] = list(meta.get('classes', meta.get('CLASSES', ())))
     return {
         name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()
@@ -177,9 +183,23 @@ def to_onnx(part: Maps | DecodedRetinaNet, size: Size, path: Path, facts: dict[s
         facts: Stored in the file's metadata.
 
     Raises:
-        UserError: If the package onnx is missing.
+        UserError: If the package onnx is missing, or the model does not export.
     """
     onnx = needed('onnx')
+    try:
+        _record(part, size, path)
+        graph = onnx.load(str(path))
+        onnx.helper.set_model_props(graph, facts)
+        onnx.checker.check_model(graph)
+        onnx.save(graph, str(path))
+    except Exception as error:  # an operator without a counterpart, a full disk, and more
+        reason = ' '.join(str(error).split())[:300]
+        raise UserError(
+            f'no graph can be made of this model, export another part of it by --what ({reason})'
+        ) from error
+
+
+def _record(part: Maps | DecodedRetinaNet, size: Size, path: Path) -> None:
     images = torch.rand(BATCH, 3, *size)
     outputs = part.outputs(images)
     with warnings.catch_warnings(), torch.no_grad():
@@ -196,10 +216,6 @@ def to_onnx(part: Maps | DecodedRetinaNet, size: Size, path: Path, facts: dict[s
             output_names=list(outputs),
             dynamic_axes={'images': {0: 'batch', 2: 'height', 3: 'width'}, **outputs},
         )
-    graph = onnx.load(str(path))
-    onnx.helper.set_model_props(graph, facts)
-    onnx.checker.check_model(graph)
-    onnx.save(graph, str(path))
 
 
 def compare(part: nn.Module, path: Path, sizes: Sequence[Size]) -> Iterator[tuple[Size, float]]:
@@ -211,7 +227,8 @@ def compare(part: nn.Module, path: Path, sizes: Sequence[Size]) -> Iterator[tupl
         sizes: Heights and widths of random images to compare with.
 
     Yields:
-        For each size, the largest difference of an output over its largest value.
+        For each size, the largest difference of an output over its largest value, infinite where
+        the graph does not take it.
 
     Raises:
         UserError: If the package onnxruntime is missing.
@@ -222,7 +239,11 @@ def compare(part: nn.Module, path: Path, sizes: Sequence[Size]) -> Iterator[tupl
         images = torch.randn(number % 2 + 1, 3, *size)
         with torch.no_grad():
             wanted = part(images)
-        given = session.run(None, {'images': images.numpy()})
+        try:
+            given = session.run(None, {'images': images.numpy()})
+        except Exception:  # a shape that was recorded as a constant fits nowhere else
+            yield size, float('inf')
+            continue
         yield size, max(_difference(torch.from_numpy(a), b) for a, b in zip(given, wanted))
 
 

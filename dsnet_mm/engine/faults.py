@@ -157,6 +157,14 @@ def explain(error: BaseException, cfg: Config) -> str | None:
             fault = _fault_of_annotations(path) if path.endswith('.json') else None
             if fault:
                 return f'{path} {fault}; fetch it again, or look at it with tools/check_data.py'
+    unknown = re.search(
+        r"(?:class `(\w+)`|(\w+)\.__init__\(\)).*unexpected keyword argument '(\w+)'", str(error)
+    )
+    if isinstance(error, TypeError) and unknown:
+        return (
+            f'{cfg.filename} or --cfg-options gives {unknown[1] or unknown[2]} the setting '
+            f'{unknown[3]}, which it does not have; correct its name'
+        )
     # an error of a process that loads data arrives as text
     image = re.search(r'failed to load image: (.+)', str(error)) or re.search(
         r"No such file or directory: '(.+?)'", str(error)

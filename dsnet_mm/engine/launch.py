@@ -228,7 +228,12 @@ def check_initial_weights(cfg: Config) -> None:
     Raises:
         UserError: If the file is missing.
     """
-    init_cfg = cfg.get('model', {}).get('backbone', {}).get('init_cfg') or {}
+    backbone = cfg.get('model', {}).get('backbone', {})
+    if not isinstance(backbone, dict):
+        raise UserError(
+            f'model.backbone of {cfg.filename} is {backbone!r}; set the type in model.backbone.type'
+        )
+    init_cfg = backbone.get('init_cfg') or {}
     path = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
     if path and '://' not in path and not osp.isfile(path):
         raise UserError(

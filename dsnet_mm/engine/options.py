@@ -24,7 +24,10 @@ class Settings(DictAction):
         for setting in values:
             if '=' not in setting:
                 parser.error(f'{option_string} {setting} lacks a value, write KEY=VALUE')
-        super().__call__(parser, namespace, values, option_string)
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:
+            parser.error(f'{option_string} {" ".join(values)} cannot be read, correct it ({error})')
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:

@@ -74,7 +74,8 @@ def fold_norm(norm: nn.Module, weight: Tensor, bias: Tensor) -> tuple[nn.Module,
 def conv1x1(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``F.conv2d`` whose bias may be part of what :func:`fold_norm` returned."""
     if torch.compiler.is_compiling():  # in PyTorch 2.12 for a CPU, such a bias stops the compiler
-        return F.conv2d(x, weight) + bias[:, None, None]
+        out = F.conv2d(x, weight)
+        return out + bias.to(out.dtype)[:, None, None]
     return F.conv2d(x, weight, bias)
 
 

@@ -46,9 +46,13 @@ def get_weights(
     name = Path(PUBLISHED[arch].url).name
     record = target.parent / f'{name}.sha256'
     if source is not None:
-        if Path(source).name == name:
+        is_published = Path(source).name == name
+        if is_published:
             check_hash(Path(source), record)
-        return convert(source, target, arch, force=force)
+        conversion = convert(source, target, arch, force=force)
+        if is_published:
+            record_hash(record, name, conversion.meta['sha256'])
+        return conversion
     if target.is_file() and not force:
         check_arch(target, arch)
         return None
@@ -106,6 +110,6 @@ def check_hash(fetched: Path, record: Path) -> None:
     if recorded[:1] != [found]:
         raise UserError(
             f'{fetched} is not the file of the first fetch, whose SHA-256 is in {record}: it '
-            'was damaged or published anew; delete it to fetch it again, or delete both to accept '
-            'what is published now'
+            'was damaged or published anew; fetch it again in its place, or delete the record to '
+            'accept what is published now'
         )
