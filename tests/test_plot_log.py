@@ -97,7 +97,6 @@ def test_the_documented_command(tmp_path, monkeypatch, capsys):
 
 
 def test_documented_settings_of_tensorboard(tmp_path):
-    pytest.importorskip('tensorboard')
     text = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8')
     (block,) = (part for part in text.split('```python\n') if 'Tensorboard' in part)
     path = tmp_path / 'config.py'

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from dsnet_mm.analysis import report
 from dsnet_mm.analysis.benchmark import DTYPES, PARTS, Setting, benchmark
+from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.errors import UserError, run_cli
 
 
@@ -64,9 +65,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    check_at_least_one(args, 'threads')
     if args.threads is not None:
-        if args.threads < 1:
-            raise UserError(f'--threads {args.threads} must be at least 1')
         torch.set_num_threads(args.threads)
     for option in ('json', 'markdown', 'plot'):
         path = getattr(args, option)

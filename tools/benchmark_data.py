@@ -9,6 +9,7 @@ from rich.progress import track
 from dsnet_mm.analysis.loading import describe, loading_times
 from dsnet_mm.data.locate import check_data
 from dsnet_mm.engine.launch import load_config
+from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.errors import UserError, run_cli
 
 
@@ -30,8 +31,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.images < 1:
-        raise UserError(f'--images {args.images} must be at least 1')
+    check_at_least_one(args, 'images')
     if min(args.rates) <= 0:
         raise UserError(f'--rates {min(args.rates):g} must be above 0')
     cfg = load_config(args.config, data_root=args.data_root)

@@ -11,8 +11,9 @@ import numpy as np
 
 from dsnet_mm.data.shapes import ShapesDetection
 from dsnet_mm.engine.launch import evaluate, load_config, train
+from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.environment import configs_dir
-from dsnet_mm.errors import UserError, run_cli
+from dsnet_mm.errors import run_cli
 
 CONFIG = configs_dir() / 'demo' / 'retinanet_dsnet_t_shapes.py'
 SHEET = (2, 3)  # rows and columns of the contact sheet
@@ -42,9 +43,7 @@ def write_contact_sheet(pictures: list[Path], file: Path) -> None:
 
 def main() -> None:
     args = parse_args()
-    for name in ('train', 'val', 'epochs'):
-        if getattr(args, name) < 1:
-            raise UserError(f'--{name} {getattr(args, name)} must be at least 1')
+    check_at_least_one(args, 'train', 'val', 'epochs')
     work_dir = Path(args.work_dir)
     shapes = ShapesDetection(train=args.train, val=args.val)
 

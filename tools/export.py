@@ -19,6 +19,7 @@ from dsnet_mm.engine.export import (
     to_onnx,
     written_whole,
 )
+from dsnet_mm.engine.options import check_free
 from dsnet_mm.errors import UserError, run_cli
 
 
@@ -55,8 +56,7 @@ def main() -> None:
         raise UserError(f'--size {args.size} is no size; give HEIGHTxWIDTH in pixels, as 800x1344')
     if out.suffix != '.onnx':
         raise UserError(f'the graph {out} must end in .onnx; give CONFIG [CHECKPOINT] OUT.onnx')
-    if out.is_dir() or out.exists() and not args.force:
-        raise UserError(f'{out} stands already; name another file, or give --force')
+    check_free(out, args.force and not out.is_dir())
     for module in ('onnx', 'onnxruntime') if args.check else ('onnx',):
         needed(module)
 
@@ -70,7 +70,7 @@ def main() -> None:
         print('note: no checkpoint is given, so the weights are random', file=sys.stderr)
     size = int(size[1]), int(size[2])
     with written_whole(out) as draft:
-        to_onnx(part, size, draft, describe(args.config, args.checkpoint))
+        to_onnx(part, size, draft, describe(part, args.config, args.checkpoint))
         if args.check:
             check(part, draft, sizes_to_check(size))
     print(f'written  {out}')

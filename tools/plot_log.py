@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from dsnet_mm.comparison.curves import plot_curves
-from dsnet_mm.errors import UserError, run_cli
+from dsnet_mm.engine.options import check_free
+from dsnet_mm.errors import run_cli
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,8 +31,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     out = args.out or Path(args.work_dirs[0]) / 'curves.png'
-    if args.out and Path(out).exists() and not args.force:
-        raise UserError(f'{out} stands already; name another file, or give --force')
+    if args.out:
+        check_free(Path(out), args.force)
     plot_curves(args.work_dirs, out, args.keys)
     print(f'the curves are in {out}')
 

@@ -9,6 +9,7 @@ import mmcv
 
 from dsnet_mm.analysis.streams import draw, find_block, look
 from dsnet_mm.engine.launch import load_config
+from dsnet_mm.engine.options import check_free
 from dsnet_mm.engine.predict import Predictor, find_images, read_image
 from dsnet_mm.errors import UserError, run_cli
 
@@ -34,8 +35,7 @@ def main() -> None:
     out = Path(args.out)
     if out.suffix not in ('.png', '.svg'):
         raise UserError(f'--out {out} must end in .png or .svg')
-    if out.exists() and not args.force:
-        raise UserError(f'{out} stands already; name another file, or give --force')
+    check_free(out, args.force)
     paths = find_images(args.image)
     image = read_image(paths[0])
     height, width = image.shape[:2]

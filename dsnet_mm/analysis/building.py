@@ -42,9 +42,8 @@ def build_model(config: str | Path, **backbone: Any) -> nn.Module:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         cfg.model.get('backbone', {}).update(backbone)
         model = MODELS.build(cfg.model)
-    except Exception as error:  # a config is a program, and a registry hands on what it catches
-        reason = ' '.join(str(error).split())
-        raise UserError(f'no model can be built from {config}: {reason}') from error
+    except Exception as error:  # a registry hands on whatever it catches
+        raise _unbuildable(config, error) from error
     if not hasattr(model, 'backbone'):
         raise UserError(f'the model of {config} has no backbone; give a detector or a classifier')
     return model
@@ -61,8 +60,12 @@ def read_config(config: str | Path) -> Config:
     except FileNotFoundError as error:
         raise UserError(f'{config} does not exist; give the path of a config (.py)') from error
     except Exception as error:  # a config is a program, which can fail in any way
-        reason = ' '.join(str(error).split())
-        raise UserError(f'no model can be built from {config}: {reason}') from error
+        raise _unbuildable(config, error) from error
+
+
+def _unbuildable(config: str | Path, error: Exception) -> UserError:
+    reason = ' '.join(str(error).split())
+    return UserError(f'no model can be built from {config}: {reason}')
 
 
 def build_candidate(name: str) -> nn.Module:

@@ -33,7 +33,17 @@ BATCH = 2  # of the images that record a graph: a batch of one may be taken for 
 Size = tuple[int, int]
 
 
-class Maps(nn.Module):
+class Part(nn.Module):
+    """What is exported of a model.
+
+    Attributes:
+        classes: Their names in the checkpoint; None without one.
+    """
+
+    classes: Sequence[str] | None = None
+
+
+class Maps(Part):
     """Images (B, 3, H, W) -> the outputs of a model's backbone, or of the neck behind it."""
 
     def __init__(self, model: nn.Module, with_neck: bool) -> None:
@@ -57,7 +67,7 @@ class Maps(nn.Module):
         }
 
 
-class DecodedRetinaNet(nn.Module):
+class DecodedRetinaNet(Part):
     """Images (B, 3, H, W) -> all boxes of a RetinaNet and their scores, before NMS."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -125,7 +135,7 @@ def load_part(config: str, checkpoint: str | None, what: str) -> Maps | DecodedR
         UserError: If the config or the checkpoint cannot be read or do not fit each other, or
             the model has no such part that can be exported.
     """
-    model = build_model(config)
+    model, classes = build_model(config), None
     if what == 'detector':
         _check_is_retinanet(model, config)
     elif what == 'neck' and getattr(model, 'neck', None) is None:
@@ -134,11 +144,13 @@ def load_part(config: str, checkpoint: str | None, what: str) -> Maps | DecodedR
         weights = read_checkpoint(checkpoint)
         check_fit(model, weights['state_dict'], checkpoint)
         model.load_state_dict(weights['state_dict'])
+        meta = (weights.get('meta') or {}).get('dataset_meta') or {}
+        classes = list(meta.get('classes', meta.get('CLASSES', ())))
     else:
         initialize(model)  # or boxes of a random model may magnify each rounding a thousand times
-    if what == 'detector':
-        return DecodedRetinaNet(model).eval()
-    return Maps(model, with_neck=what == 'neck').eval()
+    part = DecodedRetinaNet(model) if what == 'detector' else Maps(model, what == 'neck')
+    part.classes = classes
+    return part.eval()
 
 
 def _check_is_retinanet(model: nn.Module, config: str) -> None:
@@ -156,7 +168,7 @@ def _check_is_retinanet(model: nn.Module, config: str) -> None:
     )
 
 
-def describe(config: str, checkpoint: str | None) -> dict[str, str]:
+def describe(part: Part, config: str, checkpoint: str | None) -> dict[str, str]:
     """Return what a user of the graph has to know: how images are normalised, and the classes."""
     cfg = read_config(config)
     settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
@@ -165,9 +177,8 @@ def describe(config: str, checkpoint: str | None) -> dict[str, str]:
         'preprocessing': {name: settings[name] for name in names if name in settings},
         'weights': Path(checkpoint).name if checkpoint else 'random',
     }
-    if checkpoint:
-        meta = (read_checkpoint(checkpoint).get('meta') or {}).get('dataset_meta') or {}
-        facts['classes'] = list(meta.get('classes', meta.get('CLASSES', ())))
+    if part.classes is not None:
+        facts['classes'] = part.classes
     return {
         name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()
     }

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from mmengine.config import DictAction
+
+from dsnet_mm.errors import UserError
 
 
 class LocalRank(argparse.Action):
@@ -28,6 +31,28 @@ class Settings(DictAction):
             super().__call__(parser, namespace, values, option_string)
         except AssertionError as error:
             parser.error(f'{option_string} {" ".join(values)} cannot be read, correct it ({error})')
+
+
+def check_at_least_one(args: argparse.Namespace, *names: str) -> None:
+    """Refuse options that count something and are below 1; one that was not given is None.
+
+    Raises:
+        UserError: If there is one.
+    """
+    for name in names:
+        number = getattr(args, name)
+        if number is not None and number < 1:
+            raise UserError(f'--{name} {number} must be at least 1')
+
+
+def check_free(path: Path, force: bool) -> None:
+    """Refuse to write over a file without being asked to.
+
+    Raises:
+        UserError: If ``path`` stands already.
+    """
+    if path.exists() and not force:
+        raise UserError(f'{path} stands already; name another file, or give --force')
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
