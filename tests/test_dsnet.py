@@ -1,5 +1,6 @@
 """The backbone and its block: shapes, options, gradients, errors."""
 
+import weakref
 from copy import deepcopy
 from math import ceil
 
@@ -181,7 +182,32 @@ def test_checkpointing_reaches_every_block(monkeypatch):
 
     monkeypatch.setattr('dsnet_mm.models.ds_block.checkpoint', count)
     make(with_cp=True)(torch.rand(1, 3, 64, 64))
-    assert len(calls) == sum(SMALL_ARCH['depths'])
+    blocks = [function for function in calls if isinstance(function.__self__, DSBlock)]
+    assert len(blocks) == sum(SMALL_ARCH['depths'])
+
+
+@pytest.mark.parametrize(
+    ('act_cfg', 'kept'),
+    [(dict(type='GELU'), False), (dict(type='LeakyReLU', inplace=True), True)],
+    ids=['GELU', 'in place'],
+)
+def test_only_the_input_of_the_activation_is_kept(act_cfg, kept):
+    block = DSBlock(16, num_heads=1, grid_stride=2, act_cfg=act_cfg).train()
+    outputs, computed = [], []
+    block.ffn.act.register_forward_hook(lambda act, x, out: outputs.append(weakref.ref(out)))
+    block.ffn.fc2.register_forward_hook(lambda *_: computed.append(1))
+    x = torch.rand(2, 16, 9, 7)
+    y = block(x)
+    assert (outputs[0]() is not None) is kept
+    y.square().sum().backward()
+    assert (len(outputs), len(computed)) == (1 if kept else 2, 1)  # no product is made twice
+
+    ours = [p.grad.clone() for p in block.parameters()]
+    block.zero_grad()
+    block.ffn.keeps_one_map = lambda hidden: False
+    block(x).square().sum().backward()
+    for grad, p in zip(ours, block.parameters(), strict=True):
+        assert_close(grad, p.grad, rtol=0, atol=0)
 
 
 def test_stochastic_depth_is_linear_over_the_whole_depth():

@@ -89,8 +89,7 @@ def in_tiles(x: Tensor, hidden_dims: int) -> bool:
     return (
         x.device.type == 'cpu'
         and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not is_traced()
         and batch * hidden_dims * height * width > LARGE_MAP
     )
 
@@ -194,7 +193,23 @@ class ConvFFN(BaseModule):
                 for tile in tokens.split(max(1, TILE // (len(x) * hidden_dims)), dim=1)
             ]
             return tokens_to_map(torch.cat(tiles, dim=1), x.shape[2:])
-        return self.fc2(self.act(F.conv2d(x, weight, bias)))
+        hidden = F.conv2d(x, weight, bias)
+        if self.keeps_one_map(hidden):
+            return checkpoint(self.contract, hidden, use_reentrant=False, preserve_rng_state=False)
+        return self.contract(hidden)
+
+    def contract(self, hidden: Tensor) -> Tensor:
+        """The second half, from the hidden map on."""
+        return self.fc2(self.act(hidden))
+
+    def keeps_one_map(self, hidden: Tensor) -> bool:
+        """Whether only the activation's input is kept for the backward pass, not its output too.
+
+        The output is computed anew: an elementwise operation for the largest map of the block.
+        Compilers decide on their own what to keep.
+        """
+        in_place = getattr(self.act, 'inplace', False)
+        return torch.is_grad_enabled() and hidden.requires_grad and not in_place and not is_traced()
 
 
 class DSBlock(BaseModule):
