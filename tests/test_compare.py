@@ -498,6 +498,8 @@ def test_tool_counts_the_costs_of_the_small_edition(compare, tmp_path):
         (['--only', '*x101*'], 'no config of the suite shapes matches'),
         (['--seeds', '0'], '--seeds 0 must be at least 1'),
         (['--gpus', '0'], '--gpus 0 must be at least 1'),
+        (['--jobs', '0'], '--jobs 0 must be at least 1'),
+        (['--jobs', '2', '--gpus', '2'], '--jobs 2 is for trainings on one device'),
         (['--only', '*_r50_fpn*'], 'is finished, so that there is nothing to compare; train'),
         (['--run', '--only', '*_r50_fpn*', '--data-root', 'nowhere'], 'nowhere'),
     ],
@@ -625,6 +627,41 @@ def test_a_failing_run_is_named_and_the_others_go_on(tmp_path, fake_training):
     printed = console.export_text()
     assert 'run 2 of 2: good, seed 0' in printed
     assert epochs_in(tasks[1].log) == 1.5
+
+
+WAITS = """
+import pathlib, sys, time
+mine = pathlib.Path(sys.argv[1])
+other = mine.parents[1] / {'one': 'two', 'two': 'one'}[mine.parent.name] / mine.name
+(mine / 'here').touch()
+waited = time.monotonic() + float(sys.argv[2])
+while not (other / 'here').exists():
+    if time.monotonic() > waited:
+        sys.exit('alone')
+    time.sleep(0.01)
+(mine / 'there').touch()
+"""
+
+
+@pytest.mark.parametrize(('jobs', 'patience'), [(1, 0.0), (2, 60.0)])
+def test_jobs_are_trained_at_the_same_time(tmp_path, monkeypatch, jobs, patience):
+    def command(launch, task, checkpoint):
+        return [sys.executable, '-c', WAITS, str(task.run.folder), str(patience)]
+
+    monkeypatch.setattr(running, 'POLL', 0.01)
+    monkeypatch.setattr(Launch, 'command', command)
+    console = Console(record=True, width=200)
+    train_all(tasks_in(tmp_path, 'one', 'two'), Launch(jobs=jobs), console)
+    met = sorted(path.parent.parent.name for path in tmp_path.rglob('there'))
+    # one after the other, only the second meets what the first left behind
+    assert met == (['two'] if jobs == 1 else ['one', 'two'])
+
+
+def test_jobs_share_the_cores(monkeypatch):
+    monkeypatch.setattr(running.os, 'cpu_count', lambda: 6)
+    assert Launch().threads() == {}
+    assert Launch(jobs=2).threads() == {'OMP_NUM_THREADS': '3'}
+    assert Launch(jobs=9).threads() == {'OMP_NUM_THREADS': '1'}
 
 
 def test_a_last_epoch_without_its_forerunner_is_not_thrown_away(tmp_path, fake_training):

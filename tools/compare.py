@@ -21,7 +21,7 @@ from dsnet_mm.comparison.suites import SUITES, Entry, Suite, get_suite
 from dsnet_mm.comparison.table import to_csv, to_markdown
 from dsnet_mm.comparison.verdict import answer
 from dsnet_mm.engine.launch import load_config
-from dsnet_mm.engine.options import Settings
+from dsnet_mm.engine.options import Settings, check_at_least_one
 from dsnet_mm.errors import UserError, run_cli
 
 
@@ -65,6 +65,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--run', action='store_true', help='first train what is missing or was interrupted'
     )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        metavar='N',
+        help='trainings at a time, which share the cores (default: 1)',
+    )
     parser.add_argument('--gpus', type=int, metavar='N', help='GPUs of a training, by torchrun')
     parser.add_argument('--data-root', metavar='DIR', help="folder of the data, not the configs'")
     parser.add_argument(
@@ -101,14 +108,16 @@ def train_missing(
     rows = read_all(suite, args, load)
     tasks = to_do([(entry, run) for entry, runs in rows for run in runs], load)
     console.print(f'{len(tasks)} runs to be trained')
-    return train_all(tasks, Launch(args.data_root, args.options, args.gpus), console)
+    return train_all(tasks, Launch(args.data_root, args.options, args.gpus, args.jobs), console)
 
 
 def main() -> None:
     args = parse_args()
-    for name in ('seeds', 'gpus'):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f'--{name} {getattr(args, name)} must be at least 1')
+    check_at_least_one(args, 'seeds', 'gpus', 'jobs')
+    if args.gpus is not None and args.jobs > 1:
+        raise UserError(
+            f'--jobs {args.jobs} is for trainings on one device; leave out --gpus or it'
+        )
     suite = get_suite(args.suite)
     if args.only:
         suite = suite.only(args.only)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dsnet_mm.data.locate import check_data
 from dsnet_mm.environment import configs_dir
+from dsnet_mm.errors import UserError
 
 from .runs import Run, State, newest_checkpoint, read_run
 from .suites import Entry
@@ -60,11 +62,18 @@ class Launch:
         data_root: Folder of the data set, None for the one that the configs name.
         options: Settings of the configs, as ``key=value``.
         gpus: Processes of a training, one for each GPU; None for one without a launcher.
+        jobs: Trainings at a time.
     """
 
     data_root: str | None = None
     options: Sequence[str] = field(default=())
     gpus: int | None = None
+    jobs: int = 1
+
+    def threads(self) -> dict[str, str]:
+        """Return the environment by which trainings at one time share the cores."""
+        share = max(1, (os.cpu_count() or 1) // self.jobs)
+        return {'OMP_NUM_THREADS': str(share)} if self.jobs > 1 else {}
 
     def command(self, task: Task, checkpoint: Path | None) -> list[str]:
         """Return the command of a training, which goes on from ``checkpoint`` if there is one."""
@@ -100,7 +109,7 @@ def to_do(runs: Sequence[tuple[Entry, Run]], load: Callable[[Entry], Config]) ->
 
 
 def train_all(tasks: Sequence[Task], launch: Launch, console: Console) -> dict[str, str]:
-    """Train one after the other; a run that fails does not keep the others from theirs.
+    """Train in order, ``launch.jobs`` at a time; one that fails does not keep others from theirs.
 
     Interrupted, all that was trained up to the last complete epoch stays and is gone on from.
 
@@ -112,8 +121,12 @@ def train_all(tasks: Sequence[Task], launch: Launch, console: Console) -> dict[s
     """
     for task in tasks:
         check_data(task.config, ('train', 'val'))
-    failures = {}
-    epochs = sum(task.epochs for task in tasks)
+    failures: dict[str, str] = {}
+
+    def fail(task: Task, failure: str) -> None:
+        failures[task.run.name] = failure
+        console.print(f'failed: {failure}', highlight=False, markup=False)
+
     columns = (
         TextColumn('{task.description}'),
         BarColumn(),
@@ -121,66 +134,104 @@ def train_all(tasks: Sequence[Task], launch: Launch, console: Console) -> dict[s
         TextColumn('{task.fields[unit]}, left:'),
         TimeRemainingColumn(compact=True),
     )
+    waiting = deque(enumerate(tasks, 1))
+    running: list[Training] = []
+    done = 0
     # no estimate from the last few seconds: a pace is that of minutes, evaluations included
     with Progress(*columns, console=console, speed_estimate_period=1800) as progress:
-        whole = progress.add_task('all runs', total=epochs, unit='epochs')
-        done = 0
-        for number, task in enumerate(tasks, 1):
-            title = f'run {number} of {len(tasks)}: {task.run.name}'
-            console.print(title, highlight=False, markup=False)
-            failure = _train(task, launch, progress, whole, done)
-            if failure:
-                failures[task.run.name] = failure
-                console.print(f'failed: {failure}', highlight=False, markup=False)
-            done += task.epochs
-            progress.update(whole, completed=done)
+        total = sum(task.epochs for task in tasks)
+        whole = progress.add_task('all runs', total=total, unit='epochs')
+        try:
+            while waiting or running:
+                while waiting and len(running) < launch.jobs:
+                    number, task = waiting.popleft()
+                    title = f'run {number} of {len(tasks)}: {task.run.name}'
+                    console.print(title, highlight=False, markup=False)
+                    try:
+                        running.append(Training(task, launch, progress))
+                    except UserError as error:
+                        fail(task, str(error))
+                        done += task.epochs
+                time.sleep(POLL)
+                for training in [training for training in running if training.has_ended()]:
+                    running.remove(training)
+                    done += training.task.epochs
+                    if failure := training.failure():
+                        fail(training.task, failure)
+                trained = sum(training.update() for training in running)
+                progress.update(whole, completed=done + trained)
+        finally:
+            end(running)
     return failures
 
 
-def _train(task: Task, launch: Launch, progress: Progress, whole: int, done: int) -> str:
-    """Train one run to its end; return what went wrong, '' if nothing did."""
-    folder, epochs = task.run.folder, task.epochs
-    # mmengine evaluates behind an epoch that it trains, so the last one is trained anew
-    checkpoint = newest_checkpoint(folder, before=epochs)
-    if checkpoint is None and newest_checkpoint(folder):
-        return (
-            f'{folder} holds only the checkpoint of the last epoch, which is not evaluated; '
-            'delete the folder to train anew'
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    current = progress.add_task(task.run.name, total=epochs, unit='epochs')
-    with task.log.open('a', encoding='utf-8') as log:
-        process = subprocess.Popen(
-            launch.command(task, checkpoint), stdout=log, stderr=subprocess.STDOUT
-        )
-        with _ended_with_us(process):
-            while process.poll() is None:
-                time.sleep(POLL)
-                trained = min(epochs_in(task.log), epochs)
-                progress.update(current, completed=trained)
-                progress.update(whole, completed=done + trained)
-    progress.remove_task(current)
-    if process.returncode:
-        return f'{task.run.name} ended with status {process.returncode}, see {task.log}'
-    run = read_run(folder, task.entry.label, task.config)
-    if run.state is State.UNFINISHED:
-        return f'{task.run.name} ended early ({run.reason}), see {task.log}'
-    return ''
+class Training:
+    """A training in a process of its own, with its line of the progress display.
+
+    Args:
+        task: What to train.
+        launch: How.
+        progress: The display.
+
+    Raises:
+        UserError: If what stands of the run cannot be gone on from.
+    """
+
+    def __init__(self, task: Task, launch: Launch, progress: Progress) -> None:
+        folder = task.run.folder
+        # mmengine evaluates behind an epoch that it trains, so the last one is trained anew
+        checkpoint = newest_checkpoint(folder, before=task.epochs)
+        if checkpoint is None and newest_checkpoint(folder):
+            raise UserError(
+                f'{folder} holds only the checkpoint of the last epoch, which is not evaluated; '
+                'delete the folder to train anew'
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self.task = task
+        self._progress = progress
+        self._line = progress.add_task(task.run.name, total=task.epochs, unit='epochs')
+        with task.log.open('a', encoding='utf-8') as log:
+            self.process = subprocess.Popen(
+                launch.command(task, checkpoint),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**launch.threads(), **os.environ},
+            )
+
+    def update(self) -> float:
+        """Show how far it is, and return it, in epochs."""
+        trained = min(epochs_in(self.task.log), self.task.epochs)
+        self._progress.update(self._line, completed=trained)
+        return trained
+
+    def has_ended(self) -> bool:
+        """Tell whether the process has ended; its line is then taken away."""
+        if self.process.poll() is None:
+            return False
+        self._progress.remove_task(self._line)
+        return True
+
+    def failure(self) -> str:
+        """Return what went wrong with an ended training, '' if nothing did."""
+        task = self.task
+        if self.process.returncode:
+            return f'{task.run.name} ended with status {self.process.returncode}, see {task.log}'
+        run = read_run(task.run.folder, task.entry.label, task.config)
+        if run.state is State.UNFINISHED:
+            return f'{task.run.name} ended early ({run.reason}), see {task.log}'
+        return ''
 
 
-@contextmanager
-def _ended_with_us(process: subprocess.Popen) -> Iterator[None]:
+def end(trainings: Sequence[Training]) -> None:
     """Leave no training behind when this process is interrupted."""
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    for training in trainings:
+        training.process.terminate()
+    for training in trainings:
+        try:
+            training.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            training.process.kill()
+            training.process.wait()
 
 
 def epochs_in(log: Path) -> float:
