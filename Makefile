@@ -2,6 +2,7 @@
 STACK ?= openmmlab
 PYTHON ?= python3
 SEEDS ?= 1
+JOBS ?= 2
 VENV ?= .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))
 RUN = "$(VENV)/bin/python"
 
@@ -14,7 +15,7 @@ PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q --durations=10 -n 2 --dist loadfi
 # What the shell has on its Python path is no part of the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help demo compare test quick bench lint env clean
+.PHONY: help demo compare test quick bench full lint env clean
 .NOTPARALLEL:
 
 help:  ## list the commands
@@ -24,8 +25,8 @@ help:  ## list the commands
 demo: env  ## install, then train, evaluate and draw a small detector
 	$(KEEP_MEMORY) $(RUN) tools/demo.py
 
-compare: env  ## install, then train and compare small detectors, in hours; SEEDS=1 of each
-	$(KEEP_MEMORY) $(RUN) tools/compare.py --suite shapes --run --seeds $(SEEDS)
+compare: env  ## install, then train and compare small detectors, in hours; SEEDS=1 of each, JOBS=2 at a time
+	$(KEEP_MEMORY) $(RUN) tools/compare.py --suite shapes --run --seeds $(SEEDS) --jobs $(JOBS)
 
 test: env  ## install, then run all tests
 	$(PYTEST)
@@ -35,6 +36,9 @@ quick: env  ## install, then run the tests that take seconds
 
 bench: env  ## install, then measure the ratios of time and memory that the documentation claims
 	$(RUN) -m pytest -q -s tests/bench_ratios.py
+
+full: env  ## install, then train each COCO config for two iterations at full size, in an hour
+	$(RUN) -m pytest -q -s tests/full_size.py
 
 lint: env  ## install, then check style and format
 	$(RUN) -m ruff check .

@@ -23,7 +23,11 @@ SMALL = [
     ('config', 'options', 'metrics'),
     [
         ('retinanet_dsnet_s_fpn_1x_coco', ['model.test_cfg.score_thr=0.0'], ['bbox']),
-        ('mask_rcnn_dsnet_s_fpn_1x_coco', ['model.test_cfg.rcnn.score_thr=0.0'], ['bbox', 'segm']),
+        (
+            'mask_rcnn_dsnet_s_fpn_1x_coco',
+            ['model.test_cfg.rcnn.score_thr=0.0', 'model.test_cfg.rcnn.max_per_img=10'],
+            ['bbox', 'segm'],
+        ),
     ],
 )
 def test_train_and_test(config, options, metrics, tmp_path):
