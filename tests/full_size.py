@@ -1,16 +1,17 @@
-"""Every COCO config, two iterations of training and an evaluation at full size, by `make full`.
+"""The COCO configs at full size, by `make full`.
 
 Its name keeps it out of `make test`: it takes minutes for each config. The images are COCO
-photographs, of data/coco where it is there: two to learn from, one at a time, and two to
-evaluate on.
+photographs, of data/coco where it is there.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT, SHARED, tool
 
 OWN = ROOT / 'data' / 'coco'
@@ -18,27 +19,51 @@ DATA = OWN if OWN.is_dir() else SHARED / 'coco_mini'
 CONFIGS = sorted((ROOT / 'configs').glob('*_coco.py'))
 
 
+def train(path: Path, work_dir: Path, *arguments: str) -> tuple[list[float], str]:
+    """Train from scratch; return the loss of every iteration, and the log."""
+    options = ['model.backbone.init_cfg=None', 'default_hooks.logger.interval=1']
+    if 'swin' not in path.stem:
+        options += ['model.backbone.norm_eval=False']
+    done = tool('train.py', path, '--data-root', DATA, '--work-dir', work_dir,
+                '--cfg-options', *options, *arguments)  # fmt: skip
+    log = done.stdout + done.stderr
+    assert done.returncode == 0, log[-2000:]
+    return [float(loss) for loss in re.findall(r'Epoch\(train\).* loss: (\S+)', log)], log
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_two_iterations_and_evaluation(path, tmp_path):
+    """On two images, one at a time, and two others."""
     rcnn = 'rcnn.' if path.stem.startswith('mask_rcnn') else ''
-    options = [
-        'model.backbone.init_cfg=None',
+    losses, log = train(
+        path,
+        tmp_path,
         f'model.test_cfg.{rcnn}score_thr=0.0',  # a model that learned nothing is sure of nothing
         'train_cfg.max_epochs=1',
         'train_dataloader.batch_size=1',
         'train_dataloader.dataset.indices=2',
         'val_dataloader.dataset.indices=2',
-        'default_hooks.logger.interval=1',
-    ]
-    if 'swin' not in path.stem:
-        options += ['model.backbone.norm_eval=False']
-    done = tool('train.py', path, '--data-root', DATA, '--work-dir', tmp_path,
-                '--cfg-options', *options)  # fmt: skip
-    log = done.stdout + done.stderr
-    assert done.returncode == 0, log[-2000:]
-    losses = [float(loss) for loss in re.findall(r'Epoch\(train\).* loss: (\S+)', log)]
+    )
     print(f'\n{path.stem}: losses {losses}')
     assert len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses)
     for metric in ('bbox', 'segm') if rcnn else ('bbox',):
         assert re.search(rf'coco/{metric}_mAP: \d', log)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='mmengine has it on GPUs only')
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_a_thousand_steps_in_mixed_precision(dtype, tmp_path):
+    path = ROOT / 'configs' / 'retinanet_dsnet_s_fpn_1x_coco.py'
+    losses, _ = train(
+        path,
+        tmp_path,
+        'optim_wrapper.type=AmpOptimWrapper',
+        f'optim_wrapper.dtype={dtype}',
+        'train_dataloader.dataset.indices=320',
+        'train_cfg.max_epochs=7',
+        'train_cfg.val_interval=7',
+    )
+    print(f'\n{dtype}: {len(losses)} steps, the last losses {losses[-5:]}')
+    assert len(losses) >= 1000
+    assert all(math.isfinite(loss) for loss in losses)
