@@ -17,10 +17,10 @@ from dsnet_mm.engine.export import (
     needed,
     sizes_to_check,
     to_onnx,
-    written_whole,
 )
 from dsnet_mm.engine.options import check_free
 from dsnet_mm.errors import UserError, run_cli
+from dsnet_mm.files import written_whole
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -284,23 +281,3 @@ def needed(module: str) -> ModuleType:
             f'{module} cannot be imported ({error}); type `pip install onnx onnxruntime`, or '
             '`pip install ".[export]"` in a clone of dsnet-mm for the versions it was tried with'
         ) from error
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes ``path`` at the end if all went well.
-
-    Raises:
-        UserError: If the folder cannot be made or written to.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        place = tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent)
-    except OSError as error:
-        raise UserError(
-            f'{path} cannot be written; choose another place ({error.strerror})'
-        ) from error
-    with place as folder:
-        draft = Path(folder) / path.name
-        yield draft
-        os.replace(draft, path)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
+from dsnet_mm.files import written_whole
 from dsnet_mm.models import DSNet, NormGlobalAveragePooling
 from dsnet_mm.version import __version__
 
@@ -225,16 +224,5 @@ def save(checkpoint: dict[str, Any], target: Path) -> None:
     """Write a checkpoint whole or not at all."""
     content = io.BytesIO()
     torch.save(checkpoint, content)
-    partial = target.with_name(f'.{target.name}.{os.getpid()}')
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content.getbuffer())
-        os.replace(partial, target)
-    except OSError as error:
-        raise UserError(
-            f'{target} cannot be written; free some space or choose another place '
-            f'({error.strerror})'
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    with written_whole(target) as draft:
+        draft.write_bytes(content.getbuffer())
