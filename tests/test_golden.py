@@ -10,6 +10,7 @@ import pytest
 import torch
 from golden import GOLDEN, ONE_BLOCK, arch_of, image, published_shapes, tensor_by_name
 from mmengine.runner import load_checkpoint
+from mmpretrain.registry import MODELS as CLASSIFIERS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dsnet_mm.analysis.published import PublishedDSNet
@@ -46,8 +47,7 @@ def converted(request, tmp_path_factory):
 
 def build_classifier(backbone_type, depths):
     """Build mmpretrain's classifier around a backbone."""
-    registry = pytest.importorskip('mmpretrain.registry')
-    classifier = registry.MODELS.build(
+    classifier = CLASSIFIERS.build(
         dict(
             type='ImageClassifier',
             backbone=dict(type='DSNet', arch=arch_of(depths)),

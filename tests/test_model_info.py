@@ -125,7 +125,6 @@ def test_parts_of_a_one_stage_detector():
 
 
 def test_classifiers_count_too(tmp_path):
-    pytest.importorskip('mmpretrain')
     config = tmp_path / 'classifier.py'
     config.write_text(
         "default_scope = 'mmpretrain'\n"

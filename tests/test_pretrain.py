@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mmpretrain
 import pytest
 import torch
 from conftest import ROOT
@@ -25,8 +26,6 @@ from dsnet_mm.engine.launch import draw_predictions, load_config
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
 from dsnet_mm.weights.convert import classifier_skeleton
-
-mmpretrain = pytest.importorskip('mmpretrain')
 
 FOLDER = ROOT / 'configs' / 'pretrain'
 TINY, SHAPES = FOLDER / 'dsnet_t_in1k.py', FOLDER / 'dsnet_mini_shapes.py'

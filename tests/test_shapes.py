@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmdet.datasets import CocoDataset
+from mmpretrain.datasets import CustomDataset
 from pycocotools.coco import COCO
 
 from dsnet_mm.data import shapes as shapes_module
@@ -228,9 +230,8 @@ def test_classification_has_one_object_per_image(tmp_path):
 
 
 def test_mmpretrain_numbers_the_classes_alike(tmp_path):
-    datasets = pytest.importorskip('mmpretrain.datasets')
     ShapesClassification(train=4, val=4).write(tmp_path)
-    found = datasets.CustomDataset(
+    found = CustomDataset(
         data_root=str(tmp_path), data_prefix='val', metainfo=dict(classes=METAINFO['classes'])
     )
     assert len(found) == 4
@@ -239,9 +240,8 @@ def test_mmpretrain_numbers_the_classes_alike(tmp_path):
 
 
 def test_mmdet_reads_the_set_by_its_root(detection):
-    datasets = pytest.importorskip('mmdet.datasets')
     shapes, root = detection
-    found = datasets.CocoDataset(
+    found = CocoDataset(
         data_root=str(root),
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017/'),
