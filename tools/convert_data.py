@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from os.path import join
 
 from rich.console import Console
 from rich.progress import track
@@ -64,7 +65,8 @@ def main() -> None:
     for remark in conversion.remarks:
         console.print(f'note: {remark}.', markup=False)
     console.print(
-        f'Written to {args.target}. In a config:\n  data_root = {args.source!r}\n'
+        # with the slash at its end, since the configs put names of files right behind it
+        f'Written to {args.target}. In a config:\n  data_root = {join(args.source, "")!r}\n'
         f'  classes = {conversion.classes!r}',
         markup=False,
     )
