@@ -355,6 +355,19 @@ def test_an_image_without_text_file_has_no_objects(yolo):
     assert len(load(root / 'annotations/val.json')['images']) == len(objects)
 
 
+def test_an_image_without_xml_file_is_left_out_and_told(voc):
+    """Unless lists say what belongs to the set."""
+    root, objects = voc
+    lost = sorted((root / 'JPEGImages').iterdir())[0]
+    (root / 'Annotations' / f'{lost.stem}.xml').unlink()
+    conversion = convert('voc', str(root), str(root / 'out'))
+    remark = f'1 images have no XML file and are left out, {lost} among them'
+    assert remark in conversion.remarks
+    assert conversion.written[0].images == len(objects) - 1
+    image_sets(root, dict(train=[Path(name) for name in objects if Path(name).name != lost.name]))
+    assert remark not in convert('voc', str(root), str(root / 'out')).remarks
+
+
 def test_order_of_the_classes_can_be_given(voc):
     root, _ = voc
     convert('voc', str(root), str(root / 'out'), classes=['ring', *CLASSES[::-1]])

@@ -58,11 +58,14 @@ class Found:
         splits: The pairs of each split.
         classes: The classes in their order, None if the set does not name them.
         keypoints: How many numbers of keypoints may follow a box.
+        unlabelled: Images beside those of the set that no label file is for, and that are left
+            out therefore.
     """
 
     splits: dict[str, list[Pair]] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
     keypoints: int = 0
+    unlabelled: list[Path] = field(default_factory=list)
 
     def add(self, split: str, pair: Pair) -> None:
         """Add a pair to a split."""

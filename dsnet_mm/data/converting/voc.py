@@ -48,6 +48,7 @@ def find(root: Path) -> Found:
         for path in sorted(root.rglob('*')):
             if path.suffix.lower() == '.xml':
                 found.add(split_of(path.relative_to(root)), folders.pair(path))
+        found.unlabelled = folders.without_label(found.pairs())
     if not found.splits:
         raise UserError(
             f'{root} has no XML file in it; give the folder of a VOC-style set, with an .xml file '
@@ -84,8 +85,14 @@ def read_all(
         if origin
         else 'coordinates are taken to count from 0, since some lie below 1, where VOC begins'
     )
+    remarks = [remark]
+    if found.unlabelled:
+        remarks.append(
+            f'{len(found.unlabelled)} images have no XML file and are left out, '
+            f'{found.unlabelled[0]} among them'
+        )
     items = {image: [to_item(entry, origin) for entry in entries[image]] for image in entries}
-    return Labels(items, tuple(classes or names), faults, (remark,))
+    return Labels(items, tuple(classes or names), faults, tuple(remarks))
 
 
 def read(label: Path) -> tuple[tuple[int, int] | None, list[Entry]]:
@@ -213,6 +220,17 @@ class _Folders:
             if image:
                 return Pair(image, label)
         return Pair(label.with_suffix('.jpg'), label)
+
+    def without_label(self, pairs: Iterable[Pair]) -> list[Path]:
+        """The other images in the folders of those of ``pairs``, in order."""
+        labelled = {pair.image for pair in pairs}
+        folders = {image.parent for image in labelled}
+        return sorted(
+            image
+            for folder in folders
+            for image in self._images(folder).values()
+            if image not in labelled
+        )
 
     @staticmethod
     def _candidates(folder: Path) -> Iterator[Path]:
