@@ -196,6 +196,17 @@ def test_notes_do_not_fail(small_set):
 # Counts and pictures
 
 
+def test_names_that_are_nearly_the_same(small_set):
+    content, folder = small_set
+    names = [category['name'] for category in content['categories']]
+    content['categories'][1]['name'] = f' {names[0].capitalize()}'
+    report = check_set(write(content, folder), str(folder))
+    assert not report.problems
+    (note,) = [finding for finding in report.findings if 'capitals' in finding.title]
+    assert note.count == 1
+    assert note.examples == (f"'{names[0]}' and ' {names[0].capitalize()}'",)
+
+
 def test_counts_are_those_of_the_shapes(tmp_path):
     shapes = ShapesDetection(train=8, val=4, size=128)
     shapes.write(tmp_path)

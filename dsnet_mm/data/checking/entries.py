@@ -75,6 +75,8 @@ def _check_categories(coco: CocoFile) -> list[Finding]:
     named = [place for place, name in enumerate(categories.names) if name is not None]
     nameless = [place for place, name in enumerate(categories.names) if name is None]
     doubled = [named[i] for i in _doubled([categories.names[place] for place in named])]
+    plain = [''.join(str(categories.names[place]).casefold().split()) for place in named]
+    like = {i: named[plain.index(plain[i])] for i in _doubled(plain) if named[i] not in doubled}
     used = np.bincount(
         coco.annotations.categories[coco.annotations.categories >= 0],
         minlength=len(categories.ids),
@@ -96,6 +98,13 @@ def _check_categories(coco: CocoFile) -> list[Finding]:
             doubled,
             describe,
             'mmdet counts both as classes and shifts all that follow: merge them into one',
+        ),
+        finding(
+            'categories whose names differ in capitals or blanks alone',
+            list(like),
+            lambda i: f'{describe(like[i])} and {describe(named[i])}',
+            'mmdet takes them for different classes: if they are one, write one name in all labels',
+            is_problem=False,
         ),
         finding(
             'categories without objects',
