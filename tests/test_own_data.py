@@ -22,6 +22,9 @@ from mmengine.runner import load_checkpoint
 from test_check_data import ENTRY_FAULTS
 from test_convert_data import CLASSES, build
 
+from dsnet_mm.engine.launch import check_initial_weights, load_config
+from dsnet_mm.errors import UserError
+
 TEXT = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8')
 COMMANDS = [
     line for block in re.findall(r'```bash\n(.*?)```', TEXT, re.S) for line in block.splitlines()
@@ -58,6 +61,7 @@ def type_in(command, monkeypatch):
 def test_convert_and_check(place, monkeypatch, capsys):
     convert, check, *_ = COMMANDS
     assert type_in(convert, monkeypatch) == 0
+    assert "  data_root = 'data/own/'\n" in capsys.readouterr().out  # as the configs have it
     assert type_in(check, monkeypatch) == 0
     output = capsys.readouterr().out
     assert 'data/own/annotations/train.json: nothing is wrong' in output
@@ -83,7 +87,7 @@ def test_train_and_test(place, monkeypatch):
 @pytest.mark.parametrize('name', ['retinanet_dsnet_s_finetune', 'mask_rcnn_dsnet_s_finetune'])
 def test_three_lines_change_a_config(tmp_path, name):
     text = (FINETUNE / f'{name}.py').read_text()
-    block, _ = re.findall(r'```python\n(.*?)```', TEXT, re.S)
+    block, *_ = re.findall(r'```python\n(.*?)```', TEXT, re.S)
     lines = [line.split(' = ')[0] for line in block.splitlines()]
     assert lines == ['data_root', 'classes', 'weights']
     for line in block.splitlines():
@@ -107,6 +111,39 @@ def test_three_lines_change_a_config(tmp_path, name):
     coco = Config.fromfile(ROOT / 'configs' / f'{name.replace("finetune", "fpn_1x_coco")}.py')
     assert cfg.optim_wrapper.optimizer.lr < coco.optim_wrapper.optimizer.lr
     assert cfg.train_cfg.max_epochs < coco.train_cfg.max_epochs
+
+
+@pytest.mark.parametrize('name', ['retinanet_dsnet_s_finetune', 'mask_rcnn_dsnet_s_finetune'])
+def test_another_model_and_image_size(tmp_path, name):
+    base, size = re.findall(r'```python\n(.*?)```', TEXT, re.S)[1:3]
+    text = (FINETUNE / f'{name}.py').read_text()
+    base = base.replace('retinanet', name.split('_dsnet')[0]).replace("'../", f"'{ROOT}/configs/")
+    (tmp_path / 'own.py').write_text(re.sub('^_base_ = .*$', base.strip(), text, flags=re.M) + size)
+    cfg = Config.fromfile(tmp_path / 'own.py')
+    assert cfg.model.backbone.arch == 'tiny'
+    for split in ('train', 'val', 'test'):
+        pipeline = cfg[f'{split}_dataloader'].dataset.pipeline
+        (resize,) = [step for step in pipeline if step.type == 'Resize']
+        assert resize.scale == (640, 480)
+        assert ('RandomFlip' in [step.type for step in pipeline]) == (split == 'train')
+
+
+def test_missing_weights_and_how_to_do_without(monkeypatch, tmp_path):
+    """The options that the message names are all that it takes, and those of the page."""
+    monkeypatch.chdir(tmp_path)
+    given = {}
+    for number in (3, 1):  # all at once; the last one when it was forgotten
+        cfg = load_config(str(FINETUNE / 'retinanet_dsnet_s_finetune.py'), cfg_options=given)
+        with pytest.raises(UserError, match='tools/get_weights.py small') as error:
+            check_initial_weights(cfg)
+        options = str(error.value).split(' --cfg-options ')[1].split()
+        assert len(options) == number
+        assert all(f'`{option}`' in TEXT for option in options)
+        assert options[-1] == 'load_from=None'
+        given = {key: {'None': None, 'False': False}[value] for key, value in
+                 (option.split('=') for option in options[:-1])}  # fmt: skip
+    cfg.load_from = None
+    check_initial_weights(cfg)
 
 
 def test_weights_of_a_detector(tmp_path):

@@ -223,10 +223,10 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def check_initial_weights(cfg: Config) -> None:
-    """Look whether the pretrained weights that ``cfg`` names in the backbone are there.
+    """Look whether the weights that ``cfg`` names, in the backbone and in load_from, are there.
 
     Raises:
-        UserError: If the file is missing.
+        UserError: If a file is missing.
     """
     backbone = cfg.get('model', {}).get('backbone', {})
     if not isinstance(backbone, dict):
@@ -234,13 +234,16 @@ def check_initial_weights(cfg: Config) -> None:
             f'model.backbone of {cfg.filename} is {backbone!r}; set the type in model.backbone.type'
         )
     init_cfg = backbone.get('init_cfg') or {}
-    path = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
-    if path and '://' not in path and not osp.isfile(path):
-        raise UserError(
-            f'the pretrained weights {path} are missing; {how_to_get(path)}, or '
-            'train from scratch with --cfg-options model.backbone.init_cfg=None '
-            'model.backbone.norm_eval=False'
-        )
+    of_backbone = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
+    of_all = cfg.get('load_from') or ''
+    for path in (of_backbone, of_all):
+        if path and '://' not in path and not osp.isfile(path):
+            options = of_backbone and ' model.backbone.init_cfg=None model.backbone.norm_eval=False'
+            options += of_all and ' load_from=None'
+            raise UserError(
+                f'the pretrained weights {path} are missing; {how_to_get(path)}, or '
+                f'train from scratch with --cfg-options{options}'
+            )
 
 
 def warn_of_batch_size(cfg: Config, world_size: int) -> None:
