@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT, documented, tool
 from mmengine.config import Config
 
-from dsnet_mm.engine.memorise import CutStreamHook, pick_images, set_up_memorising
+from dsnet_mm.engine.memorise import CutStreamHook, GoalHook, pick_images, set_up_memorising
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
 
@@ -62,14 +63,16 @@ def test_every_config_starts_from_scratch_on_the_same_images(path):
     assert cfg.model.backbone.init_cfg is None
     assert cfg.model.backbone.get('norm_eval', False) is False
     train = cfg.train_dataloader.dataset
-    assert train.times * 8 * cfg.train_cfg.max_epochs == 992
+    assert train.times * 8 * cfg.train_cfg.max_epochs == 960
     assert (
         train.dataset.ann_file == cfg.val_evaluator.ann_file == cfg.val_dataloader.dataset.ann_file
     )
     masks = path.stem.startswith('mask_rcnn')
     assert cfg.val_evaluator.metric == (['bbox', 'segm'] if masks else 'bbox')
-    with pytest.raises(UserError, match='give at least 32'):
-        set_up_memorising(cfg, 'images.json', images=8, passes=31)
+    goals = {'coco/bbox_mAP': 0.9, 'coco/segm_mAP': 0.8} if masks else {'coco/bbox_mAP': 0.9}
+    assert dict(type='GoalHook', goals=goals) in cfg.custom_hooks
+    with pytest.raises(UserError, match='give at least 64'):
+        set_up_memorising(cfg, 'images.json', images=8, passes=63)
 
 
 @pytest.mark.parametrize('stream', ['local', 'global'])
@@ -82,14 +85,30 @@ def test_a_cut_stream_gets_no_gradient(stream):
         assert (parameter.grad is None) == (f'{stream}_prop' in name), name
 
 
+@pytest.mark.parametrize(
+    ('metrics', 'ends'),
+    [
+        (dict(box=0.9, mask=0.8), True),
+        (dict(box=0.95, mask=0.79), False),
+        (dict(box=0.95), False),
+        (None, False),
+    ],
+)
+def test_a_training_ends_when_every_goal_is_reached(metrics, ends):
+    loop = SimpleNamespace(stop_training=False)
+    GoalHook(dict(box=0.9, mask=0.8)).after_val_epoch(SimpleNamespace(train_loop=loop), metrics)
+    assert loop.stop_training is ends
+
+
 @pytest.mark.slow
 def test_the_tool(shapes_root, tmp_path):
     _, script, config, option, _ = documented('docs/reproduce.md', 'memorise.py')
     assert (ROOT / config).exists()
-    done = tool(Path(script).name, 'configs/demo/retinanet_dsnet_t_shapes.py', option, shapes_root,
-                '--work-dir', tmp_path, '--images', 2, '--passes', 8, '--cut', 'local')  # fmt: skip
+    options = ('--work-dir', tmp_path, '--images', 2, '--passes', 16, '--cut', 'local')
+    detector = 'configs/demo/retinanet_dsnet_t_shapes.py'
+    done = tool(Path(script).name, detector, option, shapes_root, *options)
     assert done.returncode == 0, done.stderr
-    assert 'retinanet_dsnet_t_shapes_cut_local after 8 images in batches of 4' in done.stdout
+    assert 'retinanet_dsnet_t_shapes_cut_local after 16 images in batches of 4' in done.stdout
     assert len(json.loads((tmp_path / 'images.json').read_text())['images']) == 2
     ap = re.search(r'bbox AP (\S+) on the images themselves', done.stdout)
     assert ap is None or -1 <= float(ap[1]) < 0.5

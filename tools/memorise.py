@@ -7,6 +7,8 @@ import json
 import os.path as osp
 from pathlib import Path
 
+from mmengine.logging import MessageHub
+
 from dsnet_mm.data.locate import check_data
 from dsnet_mm.engine.launch import load_config, train
 from dsnet_mm.engine.memorise import BATCH, EPOCHS, STREAMS, pick_images, set_up_memorising
@@ -17,15 +19,15 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='The images are those of the training set whose smallest object is largest. A '
-        'detector that is wired well reaches a box AP above 0.9 on them; the number tells '
-        'nothing of images that it did not see.',
+        'detector that is wired well reaches box AP 0.9 on them, one with masks also mask AP 0.8, '
+        'and then ends; the numbers tell nothing of images that it did not see.',
     )
     parser.add_argument('config', help="a detector's config")
     parser.add_argument('--data-root', metavar='DIR', help="folder of the data, not the config's")
     parser.add_argument('--work-dir', help='folder of logs and checkpoints')
     parser.add_argument('--images', type=int, default=8, metavar='N', help='default: 8')
     parser.add_argument(
-        '--passes', type=int, default=1000, metavar='N', help='images shown in all (default: 1000)'
+        '--passes', type=int, default=1000, metavar='N', help='images shown at most (default: 1000)'
     )
     parser.add_argument('--cut', choices=STREAMS, help='cut the gradient of this stream')
     return parser.parse_args()
@@ -44,7 +46,8 @@ def main() -> None:
     ann_file.write_text(json.dumps(chosen), encoding='utf-8')
     set_up_memorising(cfg, ann_file, args.images, args.passes, args.cut)
     metrics = train(cfg)
-    shown = args.passes // (EPOCHS * args.images) * EPOCHS * args.images
+    epochs = MessageHub.get_current_instance().get_info('epoch') + 1
+    shown = epochs * (args.passes // (EPOCHS * args.images)) * args.images
     print(f'\n{name} after {shown} images in batches of {BATCH}:')
     for metric in ('bbox', 'segm'):
         if f'coco/{metric}_mAP' in metrics:
