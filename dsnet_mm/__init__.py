@@ -1,7 +1,12 @@
 """DS-Net (Dual-stream Network for Visual Recognition) as an OpenMMLab plug-in."""
 
+import warnings
+
 from .environment import check, configs_dir, is_report_run
 from .version import __version__
+
+# mmengine imports pkg_resources, whose notice comes many times over; the set-up pins its setuptools
+warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 
 if not is_report_run():
     # What does not fit is said before an import fails in words of its own.
