@@ -193,23 +193,32 @@ class ConvFFN(BaseModule):
                 for tile in tokens.split(max(1, TILE // (len(x) * hidden_dims)), dim=1)
             ]
             return tokens_to_map(torch.cat(tiles, dim=1), x.shape[2:])
-        hidden = F.conv2d(x, weight, bias)
-        if self.keeps_one_map(hidden):
-            return checkpoint(self.contract, hidden, use_reentrant=False, preserve_rng_state=False)
-        return self.contract(hidden)
+        # no name for the hidden map, which would hold it until the end
+        if self.keeps_one_map(x, weight, bias):
+            return checkpoint(
+                self.contract,
+                F.conv2d(x, weight, bias),
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+        return self.fc2(self.act(F.conv2d(x, weight, bias)))
 
     def contract(self, hidden: Tensor) -> Tensor:
         """The second half, from the hidden map on."""
         return self.fc2(self.act(hidden))
 
-    def keeps_one_map(self, hidden: Tensor) -> bool:
+    def keeps_one_map(self, *inputs: Tensor) -> bool:
         """Whether only the activation's input is kept for the backward pass, not its output too.
 
         The output is computed anew: an elementwise operation for the largest map of the block.
         Compilers decide on their own what to keep.
         """
-        in_place = getattr(self.act, 'inplace', False)
-        return torch.is_grad_enabled() and hidden.requires_grad and not in_place and not is_traced()
+        return (
+            torch.is_grad_enabled()
+            and any(x.requires_grad for x in inputs)
+            and not getattr(self.act, 'inplace', False)
+            and not is_traced()
+        )
 
 
 class DSBlock(BaseModule):
