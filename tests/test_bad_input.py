@@ -104,6 +104,8 @@ memorise.py none.py | none.py is no file
 memorise.py CONFIG --data-root folder | instances_train2017.json is missing
 memorise.py CONFIG --data-root SHAPES --images 1000 | fewer than 1000
 memorise.py CONFIG --data-root SHAPES --cut both | choose from
+memorise.py CONFIG --data-root SHAPES --images 0 | --images 0 must be at least 1
+memorise.py CONFIG --data-root SHAPES --images 2 --passes 1 | 1 passes over 2 images are too few
 compare.py --suite mine | choose from
 compare.py --only nothing | no config of the suite shapes matches nothing; they are
 compare.py --seeds 0 | --seeds 0 must be at least 1

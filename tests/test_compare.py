@@ -658,7 +658,7 @@ def test_jobs_are_trained_at_the_same_time(tmp_path, monkeypatch, jobs, patience
 
 
 def test_jobs_share_the_cores(monkeypatch):
-    monkeypatch.setattr(running.os, 'cpu_count', lambda: 6)
+    monkeypatch.setattr(running.os, 'sched_getaffinity', lambda pid: set(range(6)))
     assert Launch().threads() == {}
     assert Launch(jobs=2).threads() == {'OMP_NUM_THREADS': '3'}
     assert Launch(jobs=9).threads() == {'OMP_NUM_THREADS': '1'}

@@ -19,6 +19,7 @@ from mmengine.config import Config
 
 from dsnet_mm.engine import StopAtNaNHook
 from dsnet_mm.engine.checkpoint import read_checkpoint
+from dsnet_mm.engine.distributed import rank_of
 from dsnet_mm.engine.faults import explained, latest_checkpoint, only_training_in
 from dsnet_mm.engine.launch import load_config, train
 from dsnet_mm.errors import UserError
@@ -189,6 +190,38 @@ def test_two_trainings_in_one_folder_are_noticed(tmp_path):
             pass
     with only_training_in(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'variable'),
+    [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')],
+)
+def test_only_the_first_process_of_a_launcher_holds_the_folder(
+    tmp_path, monkeypatch, launcher, variable
+):
+    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    assert rank_of(launcher) == 0
+    with only_training_in(tmp_path, rank_of(launcher)):
+        monkeypatch.setenv(variable, '1')
+        assert rank_of('none') == 0
+        with only_training_in(tmp_path, rank_of(launcher)):
+            pass
+
+
+def test_nothing_to_resume_begins_with_the_weights_of_the_config(config, shapes_root, tmp_path):
+    """Nor is a broken file loaded that mmengine's note names."""
+    work_dir = tmp_path / 'work_dir'
+    work_dir.mkdir()
+    (work_dir / 'epoch_1.pth').write_bytes(b'PK\x03\x04 cut short')
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+    options = {'train_cfg.max_epochs': 1, 'load_from': str(tmp_path / 'none.pth')}
+    cfg = load_config(str(config), str(work_dir), options, str(shapes_root))
+    with pytest.raises(UserError, match='none.pth are missing'):
+        train(cfg, resume='auto')
+    cfg = load_config(str(config), str(work_dir), {'train_cfg.max_epochs': 1}, str(shapes_root))
+    train(cfg, resume='auto')
+    assert read_checkpoint(str(work_dir / 'epoch_1.pth'))['meta']['epoch'] == 1
 
 
 def run(config: Path, work_dir: Path, data_root: Path, **options: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -57,6 +58,9 @@ def test_blocks_are_found_by_their_numbers():
     model = DSNet(arch, out_indices=(1,))
     assert find_block(model, 2, 1) is model.stages[1].blocks[0]
     assert find_block(model, 2, -1) is model.stages[1].blocks[2]
+    swin = SimpleNamespace(stages=[SimpleNamespace(blocks=[torch.nn.Identity()])])
+    with pytest.raises(UserError, match='has 0 DS stages'):
+        find_block(swin, 1, 1)
     for stage, block, words in ((3, 1, 'has 2 DS stages'), (2, 4, 'has 3'), (2, 0, 'has 3')):
         with pytest.raises(UserError, match=words):
             find_block(model, stage, block)

@@ -12,6 +12,7 @@ from mmengine.logging import MessageHub
 from dsnet_mm.data.locate import check_data
 from dsnet_mm.engine.launch import load_config, train
 from dsnet_mm.engine.memorise import BATCH, EPOCHS, STREAMS, pick_images, set_up_memorising
+from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.errors import run_cli
 
 
@@ -35,16 +36,17 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    check_at_least_one(args, 'images', 'passes')
     name = osp.splitext(osp.basename(args.config))[0] + (f'_cut_{args.cut}' if args.cut else '')
     work_dir = Path(args.work_dir or osp.join('work_dirs', 'memorise', name))
     cfg = load_config(args.config, str(work_dir), data_root=args.data_root)
     check_data(cfg, ('train',))
     source = cfg.train_dataloader.dataset
     chosen = pick_images(osp.join(source.data_root, source.ann_file), args.images)
-    work_dir.mkdir(parents=True, exist_ok=True)
     ann_file = work_dir / 'images.json'
-    ann_file.write_text(json.dumps(chosen), encoding='utf-8')
     set_up_memorising(cfg, ann_file, args.images, args.passes, args.cut)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    ann_file.write_text(json.dumps(chosen), encoding='utf-8')
     metrics = train(cfg)
     epochs = MessageHub.get_current_instance().get_info('epoch') + 1
     shown = epochs * (args.passes // (EPOCHS * args.images)) * args.images

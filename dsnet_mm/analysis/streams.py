@@ -45,8 +45,12 @@ def find_block(backbone: nn.Module, stage: int, block: int) -> DSBlock:
     Raises:
         UserError: If there is no such block.
     """
-    stages = getattr(backbone, 'stages', [])
-    if not 1 <= stage <= len(stages) or not hasattr(stages[stage - 1], 'blocks'):
+    stages = [
+        stage
+        for stage in getattr(backbone, 'stages', [])
+        if any(isinstance(block, DSBlock) for block in getattr(stage, 'blocks', []))
+    ]
+    if not 1 <= stage <= len(stages):
         raise UserError(f'stage {stage} does not exist; the backbone has {len(stages)} DS stages')
     blocks = stages[stage - 1].blocks
     if block != -1 and not 1 <= block <= len(blocks):

@@ -72,7 +72,7 @@ class Launch:
 
     def threads(self) -> dict[str, str]:
         """Return the environment by which trainings at one time share the cores."""
-        share = max(1, (os.cpu_count() or 1) // self.jobs)
+        share = max(1, len(os.sched_getaffinity(0)) // self.jobs)
         return {'OMP_NUM_THREADS': str(share)} if self.jobs > 1 else {}
 
     def command(self, task: Task, checkpoint: Path | None) -> list[str]:

@@ -11,6 +11,13 @@ from mmengine.dist import is_distributed
 
 from dsnet_mm.errors import UserError
 
+RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+
+
+def rank_of(launcher: str) -> int:
+    """Return the number that a launcher gave to this process, 0 without one."""
+    return int(os.environ.get(RANKS.get(launcher, ''), 0))
+
 
 def start_processes(cfg: Config) -> None:
     """Look whether the launcher of ``cfg`` was used, and join its processes where no GPU is.

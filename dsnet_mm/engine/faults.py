@@ -68,8 +68,8 @@ class StopAtNaNHook(Hook):
         """Log the error, which is found there when runs are compared, and raise it."""
         sentence = (
             f'{what} {NOT_FINITE} {runner.iter + 1} of {runner.work_dir}; the '
-            'checkpoints there are older and whole: lower optim_wrapper.optimizer.lr, set '
-            'optim_wrapper.clip_grad or leave --amp out, and go on with --resume'
+            'checkpoints there are older and whole: set optim_wrapper.clip_grad or leave --amp out '
+            'and go on with --resume, or start anew with a lower optim_wrapper.optimizer.lr'
         )
         print_log(sentence, logger='current', level=logging.ERROR)
         raise UserError(sentence)
@@ -96,8 +96,8 @@ def latest_checkpoint(work_dir: str | Path) -> Path | None:
 
 
 @contextmanager
-def only_training_in(work_dir: str | Path) -> Iterator[None]:
-    """Hold ``work_dir`` for one training.
+def only_training_in(work_dir: str | Path, rank: int = 0) -> Iterator[None]:
+    """Hold ``work_dir`` for one training, of whose processes the one of rank 0 does so.
 
     Raises:
         UserError: If another process trains there.
@@ -105,7 +105,7 @@ def only_training_in(work_dir: str | Path) -> Iterator[None]:
     path = Path(work_dir) / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'a+', encoding='utf-8') as file:
-        if int(os.environ.get('RANK', 0)) == 0:
+        if rank == 0:
             _lock(file, work_dir)
         yield
 

@@ -23,7 +23,7 @@ from dsnet_mm.errors import UserError
 from dsnet_mm.weights.published import how_to_get
 
 from .checkpoint import check_fit, read_checkpoint
-from .distributed import start_processes
+from .distributed import rank_of, start_processes
 from .faults import explained, latest_checkpoint, only_training_in
 
 
@@ -109,14 +109,15 @@ def train(
         cfg.auto_scale_lr.enable = True
         # mmengine leaves the accumulation of gradients out of the batch size
         cfg.auto_scale_lr.base_batch_size /= cfg.optim_wrapper.get('accumulative_counts', 1)
-    if resume:
-        cfg.resume = True
-        latest = latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
-        cfg.load_from = str(latest) if latest else None
+    latest = latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
+    if latest:
+        cfg.resume, cfg.load_from = True, str(latest)
     else:
+        if resume:  # and there is nothing to go on from: it begins as without
+            cfg.resume = False
         check_initial_weights(cfg)
-    weights = read_checkpoint(cfg.load_from) if resume and cfg.load_from else None
-    with only_training_in(cfg.work_dir), explained(cfg):
+    weights = read_checkpoint(cfg.load_from) if latest else None
+    with only_training_in(cfg.work_dir, rank_of(cfg.launcher)), explained(cfg):
         runner = build_runner(cfg)
         if weights:
             check_fit(_bare_model(runner), weights['state_dict'], cfg.load_from)

@@ -199,7 +199,7 @@ class ConvFFN(BaseModule):
                 self.contract,
                 F.conv2d(x, weight, bias),
                 use_reentrant=False,
-                preserve_rng_state=False,
+                preserve_rng_state=isinstance(self.act, nn.RReLU),  # which is random
             )
         return self.fc2(self.act(F.conv2d(x, weight, bias)))
 
