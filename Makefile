@@ -37,7 +37,7 @@ quick: env  ## install, then run the tests that take seconds
 bench: env  ## install, then measure the ratios of time and memory that the documentation claims
 	$(RUN) -m pytest -q -s tests/bench_ratios.py
 
-full: env  ## install, then train each COCO config for two iterations at full size, in an hour
+full: env  ## install, then train each COCO config for two iterations at full size
 	$(RUN) -m pytest -q -s tests/full_size.py
 
 lint: env  ## install, then check style and format

@@ -11,7 +11,7 @@ from mmengine.logging import MessageHub
 
 from dsnet_mm.data.locate import check_data
 from dsnet_mm.engine.launch import load_config, train
-from dsnet_mm.engine.memorise import BATCH, EPOCHS, STREAMS, pick_images, set_up_memorising
+from dsnet_mm.engine.memorise import BATCH, STREAMS, pick_images, set_up_memorising
 from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.errors import run_cli
 
@@ -49,7 +49,7 @@ def main() -> None:
     ann_file.write_text(json.dumps(chosen), encoding='utf-8')
     metrics = train(cfg)
     epochs = MessageHub.get_current_instance().get_info('epoch') + 1
-    shown = epochs * (args.passes // (EPOCHS * args.images)) * args.images
+    shown = epochs * cfg.train_dataloader.dataset.times * args.images
     print(f'\n{name} after {shown} images in batches of {BATCH}:')
     for metric in ('bbox', 'segm'):
         if f'coco/{metric}_mAP' in metrics:
