@@ -12,6 +12,7 @@ import torch
 from conftest import ROOT, documented, tool
 from mmengine.config import Config
 
+from dsnet_mm.data.checking.classes import head_classes
 from dsnet_mm.engine.memorise import CutStreamHook, GoalHook, pick_images, set_up_memorising
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
@@ -30,10 +31,10 @@ def ann_file(tmp_path):
             dict(
                 images=[dict(id=i, width=100, height=100) for i in (1, 2, 3, 4)],
                 annotations=[
-                    dict(id=i, image_id=image, area=area, iscrowd=crowd)
+                    dict(id=i, image_id=image, category_id=image, area=area, iscrowd=crowd)
                     for i, (image, area, crowd) in enumerate(objects)
                 ],
-                categories=[],
+                categories=[dict(id=i, name=f'kind {i}') for i in (4, 3, 2, 1)],
             )
         )
     )
@@ -45,6 +46,7 @@ def test_images_of_large_objects_are_picked(ann_file, count, chosen):
     data = pick_images(ann_file, count)
     assert [image['id'] for image in data['images']] == chosen
     assert {item['image_id'] for item in data['annotations']} == set(chosen)
+    assert [category['id'] for category in data['categories']] == chosen[::-1]
 
 
 def test_too_few_images_are_named(ann_file, tmp_path):
@@ -59,7 +61,9 @@ def test_too_few_images_are_named(ann_file, tmp_path):
 @pytest.mark.parametrize('path', sorted(CONFIGS.glob('*_1x_coco.py')), ids=lambda path: path.stem)
 def test_every_config_starts_from_scratch_on_the_same_images(path):
     cfg = Config.fromfile(path)
-    set_up_memorising(cfg, 'images.json', images=8, passes=1000)
+    kinds = [dict(id=7, name='cat'), dict(id=3, name='dog')]
+    chosen = dict(images=[dict(id=i) for i in range(8)], categories=kinds)
+    set_up_memorising(cfg, 'images.json', chosen, passes=1000)
     assert cfg.model.backbone.init_cfg is None
     assert cfg.model.backbone.get('norm_eval', False) is False
     train = cfg.train_dataloader.dataset
@@ -67,12 +71,15 @@ def test_every_config_starts_from_scratch_on_the_same_images(path):
     assert (
         train.dataset.ann_file == cfg.val_evaluator.ann_file == cfg.val_dataloader.dataset.ann_file
     )
+    assert train.dataset.metainfo.classes == ('cat', 'dog')
+    heads = [count for _, count in head_classes(cfg.model)]
     masks = path.stem.startswith('mask_rcnn')
     assert cfg.val_evaluator.metric == (['bbox', 'segm'] if masks else 'bbox')
+    assert heads == ([2, 2] if masks else [2])
     goals = {'coco/bbox_mAP': 0.9, 'coco/segm_mAP': 0.8} if masks else {'coco/bbox_mAP': 0.9}
     assert dict(type='GoalHook', goals=goals) in cfg.custom_hooks
     with pytest.raises(UserError, match='give at least 64'):
-        set_up_memorising(cfg, 'images.json', images=8, passes=63)
+        set_up_memorising(cfg, 'images.json', chosen, passes=63)
 
 
 @pytest.mark.parametrize('stream', ['local', 'global'])

@@ -44,7 +44,7 @@ def main() -> None:
     source = cfg.train_dataloader.dataset
     chosen = pick_images(osp.join(source.data_root, source.ann_file), args.images)
     ann_file = work_dir / 'images.json'
-    set_up_memorising(cfg, ann_file, args.images, args.passes, args.cut)
+    set_up_memorising(cfg, ann_file, chosen, args.passes, args.cut)
     work_dir.mkdir(parents=True, exist_ok=True)
     ann_file.write_text(json.dumps(chosen), encoding='utf-8')
     metrics = train(cfg)

@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from dsnet_mm.data.checking.classes import head_classes
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSBlock
 
@@ -69,7 +70,7 @@ def pick_images(ann_file: str | Path, count: int) -> dict[str, Any]:
         count: Number of images.
 
     Returns:
-        The annotations of these images, in COCO format.
+        The annotations of these images and their categories, in COCO format.
 
     Raises:
         UserError: If the file cannot be read or has fewer images with objects.
@@ -87,30 +88,35 @@ def pick_images(ann_file: str | Path, count: int) -> dict[str, Any]:
     chosen = sorted(smallest, key=lambda number: (-smallest[number], number))[:count]
     if len(chosen) < count:
         raise UserError(f'{ann_file} has {len(chosen)} images with objects, fewer than {count}')
+    objects = [item for item in data['annotations'] if item['image_id'] in chosen]
+    shown = {item['category_id'] for item in objects}
     return {
         **data,
         'images': [image for image in data['images'] if image['id'] in chosen],
-        'annotations': [item for item in data['annotations'] if item['image_id'] in chosen],
+        'annotations': objects,
+        'categories': [item for item in data['categories'] if item['id'] in shown],
     }
 
 
 def set_up_memorising(
-    cfg: Config, ann_file: str | Path, images: int, passes: int, cut: str | None = None
+    cfg: Config, ann_file: str | Path, chosen: dict[str, Any], passes: int, cut: str | None = None
 ) -> None:
     """Have a detector's config train from scratch on a few images and evaluate on them, in place.
 
-    The training ends when AP reaches :data:`GOALS`, or after ``passes``.
+    The training ends when AP reaches :data:`GOALS`, or after ``passes``. The heads tell apart the
+    categories of these images alone, since no figure depends on the others.
 
     Args:
         cfg: The config; its training set says where the images lie.
-        ann_file: Annotations of the images, see :func:`pick_images`.
-        images: Their number.
+        ann_file: Where ``chosen`` will lie.
+        chosen: Annotations of the images, from :func:`pick_images`.
         passes: How often an image is shown in all, at most, counting every image.
         cut: 'local' or 'global' to cut the gradient of that stream.
 
     Raises:
         UserError: If ``passes`` is too small.
     """
+    images = len(chosen['images'])
     times = passes // (EPOCHS * images)
     if times < 1:
         raise UserError(
@@ -128,6 +134,8 @@ def set_up_memorising(
         backbone.norm_cfg.requires_grad = True
     if backbone.type == 'DSNet':
         backbone.drop_path_rate = 0.0
+    classes = tuple(category['name'] for category in chosen['categories'])
+    cfg.merge_from_dict({place: len(classes) for place, _ in head_classes(cfg.model)})
 
     source = cfg.train_dataloader.dataset
     common = dict(
@@ -135,9 +143,8 @@ def set_up_memorising(
         data_root=source.data_root,
         data_prefix=source.data_prefix,
         ann_file=str(Path(ann_file).absolute()),
+        metainfo=dict(classes=classes),
     )
-    if source.get('metainfo'):
-        common['metainfo'] = source.metainfo
     load = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=SCALE, keep_ratio=True),
@@ -151,6 +158,7 @@ def set_up_memorising(
         **workers,
         batch_size=BATCH,
         sampler=dict(type='DefaultSampler', shuffle=True),
+        batch_sampler=dict(type='AspectRatioBatchSampler'),
         dataset=dict(
             type='RepeatDataset', times=times, dataset=dict(**common, pipeline=train_pipeline)
         ),
