@@ -76,6 +76,7 @@ def test_every_config_starts_from_scratch_on_the_same_images(path):
     masks = path.stem.startswith('mask_rcnn')
     assert cfg.val_evaluator.metric == (['bbox', 'segm'] if masks else 'bbox')
     assert heads == ([2, 2] if masks else [2])
+    assert not masks or cfg.model.train_cfg.rcnn.sampler.num == 64
     goals = {'coco/bbox_mAP': 0.9, 'coco/segm_mAP': 0.8} if masks else {'coco/bbox_mAP': 0.9}
     assert dict(type='GoalHook', goals=goals) in cfg.custom_hooks
     with pytest.raises(UserError, match='give at least 64'):

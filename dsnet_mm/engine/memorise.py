@@ -22,6 +22,7 @@ STREAMS = ('local', 'global')
 EPOCHS = 8  # at most; each ends with an evaluation
 SCALE = (512, 320)  # longer and shorter side of the images in pixels
 BATCH = 4
+REGIONS = 64  # of each image by which a head of regions learns
 GOALS = {'bbox': 0.9, 'segm': 0.8}  # AP at which a detector knows the images by heart
 
 
@@ -134,6 +135,9 @@ def set_up_memorising(
         backbone.norm_cfg.requires_grad = True
     if backbone.type == 'DSNet':
         backbone.drop_path_rate = 0.0
+    rcnn = (cfg.model.get('train_cfg') or {}).get('rcnn')
+    if isinstance(rcnn, dict):
+        rcnn.sampler.num = REGIONS
     classes = tuple(category['name'] for category in chosen['categories'])
     cfg.merge_from_dict({place: len(classes) for place, _ in head_classes(cfg.model)})
 
