@@ -1,7 +1,10 @@
 """How fast images are loaded, and how many processes that takes."""
 
+import re
+from pathlib import Path
+
 import pytest
-from conftest import ROOT
+from conftest import ROOT, documented, tool
 from mmengine.registry import DATASETS
 
 from dsnet_mm.analysis.loading import describe, loading_times, workers_needed
@@ -36,3 +39,13 @@ def test_workers():
     text = describe(seconds, [40])
     assert '33.3 images/s; 30 ms an image' in text
     assert 'trains 40 images/s needs 2 workers' in text
+
+
+@pytest.mark.slow
+def test_the_documented_command(shapes_root):
+    python, script, config, *_ = documented('docs/performance.md', 'benchmark_data.py')
+    assert (ROOT / config).exists()
+    done = tool(Path(script).name, DEMO, '--data-root', shapes_root, '--images', 3, '--rates', 5)
+    assert done.returncode == 0, done.stderr
+    assert '3 images, one process: ' in done.stdout
+    assert re.search(r'a GPU that trains 5 images/s needs \d+ workers', done.stdout)

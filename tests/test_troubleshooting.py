@@ -16,9 +16,3 @@ def test_every_line_is_shown_by_a_test():
         for file, name in tests:
             source = (ROOT / 'tests' / file).read_text(encoding='utf-8')
             assert re.search(rf'^def {name}\(', source, re.MULTILINE), f'{file}::{name}'
-
-
-def test_links_lead_somewhere():
-    for page in [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]:
-        for link in re.findall(r'\]\((?!https?://)([^)#]+)', page.read_text(encoding='utf-8')):
-            assert (page.parent / link).exists(), f'{page.name}: {link}'

@@ -1,0 +1,121 @@
+"""Every command of every page stands here, with the test that runs it; and links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+# What a command begins with, and what runs it as the page has it, or in small, or shows its plan.
+# The longest beginning that fits counts.
+RUN_BY = {
+    'cd checkpoints && sha256sum -c': 'test_weights_docs.py::test_commands_and_configs',
+    'make bench': 'test_documentation.py::test_make_runs_what_it_says',
+    'make compare': 'test_compare.py::test_make_compare',
+    'make demo': 'test_tools.py::test_demo',
+    'make env': 'test_install.py::test_fresh_install_runs_the_steps_in_order',
+    'make full': 'test_documentation.py::test_make_runs_what_it_says',
+    'make help': 'test_documentation.py::test_make_help_lists_every_command',
+    'make lint': 'test_install.py::test_make_keeps_the_stacks_apart',
+    'make quick': 'test_install.py::test_make_keeps_the_stacks_apart',
+    'make test': 'test_install.py::test_make_keeps_the_stacks_apart',
+    'pip install .': 'test_installed.py::test_a_config_with_nothing_but_the_backbone',
+    'pip install ".[export]"': (
+        'test_install.py::test_installing_the_wheel_brings_no_torch_but_for_extras'
+    ),
+    'pip install tensorboard': 'test_own_data.py::test_train_and_test',
+    'python -c "import dsnet_mm; print(dsnet_mm.configs_dir())"': (
+        'test_readme.py::test_inline_commands'
+    ),
+    'python -m dsnet_mm': 'test_readme.py::test_inline_commands',
+    'python -m pytest tests/test_golden.py': 'test_weights_docs.py::test_commands_and_configs',
+    'python tools/benchmark.py': 'test_benchmark.py::test_tool',
+    'python tools/benchmark_data.py': 'test_loading.py::test_the_documented_command',
+    'python tools/check_data.py': 'test_own_data.py::test_convert_and_check',
+    'python tools/compare.py': 'test_compare.py::test_what_the_docs_tell_to_type',
+    'python tools/convert_data.py': 'test_own_data.py::test_convert_and_check',
+    'python tools/convert_weights.py': 'test_weights_docs.py::test_commands_and_configs',
+    'python tools/export.py': 'test_export.py::test_the_documented_commands',
+    'python tools/get_weights.py': 'test_weights_docs.py::test_commands_and_configs',
+    'python tools/make_shapes.py': 'test_pretrain.py::test_commands',
+    'python tools/memorise.py': 'test_memorise.py::test_the_tool',
+    'python tools/model_info.py': (
+        'test_model_info.py::test_documentation_shows_what_the_tool_makes'
+    ),
+    'python tools/plot_log.py': 'test_plot_log.py::test_the_documented_command',
+    'python tools/predict.py': 'test_predict.py::test_a_folder',
+    'python tools/test.py configs/finetune': 'test_own_data.py::test_train_and_test',
+    'python tools/test.py configs/pretrain': 'test_pretrain.py::test_commands',
+    'python tools/test.py configs/retinanet': 'test_readme.py::test_commands',
+    'python tools/train.py configs/finetune': 'test_own_data.py::test_train_and_test',
+    'python tools/train.py configs/pretrain': 'test_pretrain.py::test_commands',
+    'python tools/train.py configs/retinanet': 'test_readme.py::test_commands',
+    'source .venv/bin/activate': 'test_install.py::test_fresh_install_runs_the_steps_in_order',
+    'tools/dist_test.sh': 'test_distributed.py::test_two_processes_evaluate_every_image_once',
+    'tools/dist_train.sh': (
+        'test_distributed.py::test_two_processes_train_as_one_on_the_doubled_batch'
+    ),
+    'tools/slurm_train.sh': 'test_distributed.py::test_scripts_of_clusters_start',
+    'torchrun': 'test_pretrain.py::test_commands',
+}
+
+
+def commands() -> list[tuple[str, str]]:
+    """Each page's name and command: the lines of its bash blocks, and those within the text."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding='utf-8')
+        blocks = re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
+        lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+        text = re.sub(r'```.*?```', '', text, flags=re.DOTALL)
+        # within the text, a tool alone is a name, a tool with arguments a command
+        inline = re.findall(r'`((?:python|make|pip|torchrun|tools/\S+\.sh)\s[^`]+)`', text)
+        found += [(page.name, ' '.join(command.split())) for command in lines + inline]
+    return found
+
+
+def beginning(command: str) -> str | None:
+    return max((key for key in RUN_BY if command.startswith(key)), key=len, default=None)
+
+
+@pytest.mark.parametrize(('page', 'command'), commands())
+def test_every_command_has_a_test(page, command):
+    assert beginning(command), f'{page}: {command}'
+
+
+def test_nothing_here_is_out_of_date():
+    assert {beginning(command) for _, command in commands()} == set(RUN_BY)
+    for place in RUN_BY.values():
+        file, name = place.split('::')
+        source = (ROOT / 'tests' / file).read_text(encoding='utf-8')
+        assert re.search(rf'^def {name}\(', source, re.MULTILINE), place
+
+
+def make(*arguments: str) -> str:
+    return subprocess.run(
+        ['make', *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize(('target', 'file'), [('bench', 'bench_ratios'), ('full', 'full_size')])
+def test_make_runs_what_it_says(target, file):
+    install, run = make('--dry-run', target).splitlines()
+    assert 'tools/install.py' in install
+    assert run.endswith(f'-m pytest -q -s tests/{file}.py')
+    assert (ROOT / 'tests' / f'{file}.py').exists()
+
+
+def test_make_help_lists_every_command():
+    targets = re.search(r'^\.PHONY: (.*)', (ROOT / 'Makefile').read_text(), re.MULTILINE)[1].split()
+    shown = re.findall(r'^  (\w+)\t', make('help'), re.MULTILINE)
+    assert sorted(shown) == sorted(targets)
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for link in re.findall(r'\]\((?!https?://)([^)#]+)', page.read_text(encoding='utf-8')):
+            assert (page.parent / link).exists(), f'{page.name}: {link}'
