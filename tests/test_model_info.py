@@ -26,7 +26,7 @@ from dsnet_mm.analysis.model_info import (
 from dsnet_mm.analysis.published import as_published
 from dsnet_mm.analysis.tables import model_tables, read_block, replace_block
 from dsnet_mm.errors import UserError
-from dsnet_mm.models import DSBlock
+from dsnet_mm.models import DSBlock, DSNet
 
 # M parameters and G MACs at 224x224 that the published architecture gives the six classifiers
 COMPUTED = {
@@ -76,6 +76,40 @@ def test_macs_of_a_block_are_those_of_its_equations(device):
     x = torch.rand(1, 32, 13, 18, device=device)
     assert count_macs(block, x)[0] == published - saved
     assert count_macs(as_published(block), x)[0] == published
+
+
+@pytest.fixture
+def backbone():
+    return DSNet('small', norm_eval=False).eval()
+
+
+def attention_macs(backbone: DSNet, side: int) -> int:
+    """MACs of both kinds of attention, in all blocks, on an image of ``side`` x ``side`` pixels."""
+    macs = 0
+    for number, stage in enumerate(backbone.stages):
+        pixels = (side // 4 // 2**number) ** 2
+        for block in stage.blocks:
+            cells, half = pixels // block.grid_stride**2, block.stream_dims[1]
+            macs += 2 * cells**2 * half + 4 * pixels * cells * half
+    return macs
+
+
+def test_all_but_the_attentions_is_linear_in_the_pixels(backbone):
+    sides = 256, 512, 1024, 2048
+    backbone = backbone.to('meta')
+    linear = [
+        count_macs(backbone, torch.empty(1, 3, side, side, device='meta'))[0]
+        - attention_macs(backbone, side)
+        for side in sides
+    ]
+    assert linear == [linear[0] * 4**number for number in range(len(sides))]
+
+
+def test_memory_grows_no_faster_than_the_pixels(backbone):
+    small, large = (torch.rand(1, 3, side, side) for side in (128, 256))
+    with torch.no_grad():
+        peaks = [peak_memory(lambda x=x: backbone(x), 'cpu') for x in (small, large)]
+    assert 1 < peaks[1] / peaks[0] <= 4.05
 
 
 @pytest.mark.parametrize('device', ['meta', 'cpu'])
