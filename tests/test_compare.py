@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -691,6 +694,51 @@ def test_an_interruption_ends_the_training(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train_all(tasks_in(tmp_path, 'good'), Launch(), Console(record=True))
     assert started[0].poll() is not None
+
+
+STUBBORN = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_a_training_starts_loses_sight_of_none(tmp_path, monkeypatch, number):
+    """A second one does not wait for a training that will not end."""
+    started, ready = [], tmp_path / 'ready'
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            started.append(self)
+            while not ready.exists():
+                time.sleep(0.01)
+            os.kill(os.getpid(), number)
+
+        def terminate(self):
+            super().terminate()
+            os.kill(os.getpid(), number)
+
+    def command(launch, task, checkpoint):
+        return [sys.executable, '-c', STUBBORN, str(ready)]
+
+    monkeypatch.setattr(Launch, 'command', command)
+    monkeypatch.setattr(running, 'POLL', 0.01)
+    monkeypatch.setattr(running, 'GRACE', 30.0)
+    monkeypatch.setattr(running.subprocess, 'Popen', Interrupted)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as tools/compare.py
+    begin = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_all(tasks_in(tmp_path, 'good'), Launch(), Console(record=True))
+        assert started[0].poll() is not None
+        assert time.monotonic() < begin + 30
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in started:
+            process.kill()
 
 
 MICRO = f"""

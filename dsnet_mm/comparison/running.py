@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,7 +113,8 @@ def to_do(runs: Sequence[tuple[Entry, Run]], load: Callable[[Entry], Config]) ->
 def train_all(tasks: Sequence[Task], launch: Launch, console: Console) -> dict[str, str]:
     """Train in order, ``launch.jobs`` at a time; one that fails does not keep others from theirs.
 
-    Interrupted, all that was trained up to the last complete epoch stays and is gone on from.
+    Interrupted, all that was trained up to the last complete epoch stays and is gone on from; a
+    second interruption waits for none of them to end by itself.
 
     Returns:
         What went wrong, by the name of the run.
@@ -138,12 +141,15 @@ def train_all(tasks: Sequence[Task], launch: Launch, console: Console) -> dict[s
     running: list[Training] = []
     done = 0
     # no estimate from the last few seconds: a pace is that of minutes, evaluations included
-    with Progress(*columns, console=console, speed_estimate_period=1800) as progress:
+    with (
+        interruptions_kept() as interruptions,
+        Progress(*columns, console=console, speed_estimate_period=1800) as progress,
+    ):
         total = sum(task.epochs for task in tasks)
         whole = progress.add_task('all runs', total=total, unit='epochs')
         try:
-            while waiting or running:
-                while waiting and len(running) < launch.jobs:
+            while (waiting or running) and not interruptions:
+                while waiting and len(running) < launch.jobs and not interruptions:
                     number, task = waiting.popleft()
                     title = f'run {number} of {len(tasks)}: {task.run.name}'
                     console.print(title, highlight=False, markup=False)
@@ -161,8 +167,30 @@ def train_all(tasks: Sequence[Task], launch: Launch, console: Console) -> dict[s
                 trained = sum(training.update() for training in running)
                 progress.update(whole, completed=done + trained)
         finally:
-            end(running)
+            end(running, interruptions)
     return failures
+
+
+@contextmanager
+def interruptions_kept() -> Iterator[list[int]]:
+    """List the signals that ask for an end, and have them take their effect behind the block.
+
+    An exception at any moment could come between the start of a process and the note of it.
+    """
+    kept: list[int] = []
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) not in (signal.SIG_IGN, None)  # as nohup has it
+    ]
+    before = {number: signal.signal(number, lambda n, _: kept.append(n)) for number in numbers}
+    try:
+        yield kept
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in kept[:1]:
+            signal.raise_signal(number)
 
 
 class Training:
@@ -222,16 +250,22 @@ class Training:
         return ''
 
 
-def end(trainings: Sequence[Training]) -> None:
-    """Leave no training behind when this process is interrupted."""
-    for training in trainings:
-        training.process.terminate()
-    for training in trainings:
-        try:
-            training.process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            training.process.kill()
-            training.process.wait()
+def end(trainings: Sequence[Training], interruptions: Sequence[int]) -> None:
+    """Leave no training behind when this process is interrupted.
+
+    Args:
+        trainings: All that run.
+        interruptions: Signals that came; one more ends the patience with the trainings.
+    """
+    processes = [training.process for training in trainings]
+    came, patience = len(interruptions), time.monotonic() + GRACE
+    for process in processes:
+        process.terminate()
+    while any(process.poll() is None for process in processes):
+        if len(interruptions) > came or time.monotonic() > patience:
+            for process in processes:
+                process.kill()
+        time.sleep(0.05)
 
 
 def epochs_in(log: Path) -> float:
