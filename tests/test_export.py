@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import runpy
 import shlex
 import sys
@@ -262,6 +263,27 @@ def test_models_that_do_not_fit(config, what, words):
     with pytest.raises(UserError, match=words) as error:
         export.load_part(path, None, what)
     assert what == 'backbone' or '--what neck' in str(error.value)
+
+
+def test_a_disk_that_takes_no_more_is_no_fault_of_the_model(
+    plain_retinanet, tmp_path, run, monkeypatch
+):
+    """The system ends the file in its middle, as at the limit of a quota."""
+    to_onnx = export.to_onnx
+
+    def limited(*args):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+        try:
+            to_onnx(*args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    monkeypatch.setattr(export, 'to_onnx', limited)
+    message = run(plain_retinanet[0], '--what', 'backbone', tmp_path / 'graph.onnx')
+    assert 'graph.onnx cannot be written; free some space' in message
+    assert 'File too large' in message
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize('module', ['onnx', 'onnxruntime'])

@@ -192,6 +192,7 @@ def to_onnx(part: Maps | DecodedRetinaNet, size: Size, path: Path, facts: dict[s
 
     Raises:
         UserError: If the package onnx is missing, or the model does not export.
+        OSError: If the system does not let the file be written.
     """
     onnx = needed('onnx')
     try:
@@ -200,7 +201,9 @@ def to_onnx(part: Maps | DecodedRetinaNet, size: Size, path: Path, facts: dict[s
         onnx.helper.set_model_props(graph, facts)
         onnx.checker.check_model(graph)
         onnx.save(graph, str(path))
-    except Exception as error:  # an operator without a counterpart, a full disk, and more
+    except OSError:  # no fault of the model
+        raise
+    except Exception as error:  # an operator without a counterpart, and more
         reason = ' '.join(str(error).split())[:300]
         raise UserError(
             f'no graph can be made of this model, export another part of it by --what ({reason})'
