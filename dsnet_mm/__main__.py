@@ -22,6 +22,22 @@ def _devices() -> Iterator[str]:
     yield f'CPU, {torch.get_num_threads()} threads'
 
 
+def _compiled_ops() -> Iterator[str]:
+    ops = importlib.import_module('mmcv.ops')
+    cuda = ops.get_compiling_cuda_version()
+    device = 'the CPU alone' if cuda == 'not available' else f'CPU and CUDA {cuda}'
+    yield f'of mmcv, for {device}, by {ops.get_compiler_version()}'
+
+
+def _as_far_as_known(facts: Iterator[str]) -> Iterator[str]:
+    """Yield facts until something they need is missing, broken or of another kind, then say so."""
+    try:
+        yield from facts
+    except Exception as error:  # a wrong binary raises whatever its loader likes
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        yield f'not found out ({reason})'
+
+
 def _device_problems(stack: str) -> Iterator[str]:
     torch = importlib.import_module('torch')
     ops = importlib.import_module('mmcv.ops')
@@ -58,11 +74,11 @@ def report(installed: Mapping[str, str]) -> list[str]:
     for name in [*wanted, *sorted(set(installed) - set(wanted))]:
         print(f'  {name} {installed.get(name, "is not installed")}')
     found = problems()
-    if not found:
-        for device in _devices():
-            print(f'device: {device}')
-        found = [*_device_problems(stack), *_use_problems()]
-    return found
+    for device in _as_far_as_known(_devices()):
+        print(f'device: {device}')
+    for ops in _as_far_as_known(_compiled_ops()):
+        print(f'compiled operations: {ops}')
+    return found or [*_device_problems(stack), *_use_problems()]
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import dsnet_mm.__main__ as report_module
 from dsnet_mm import environment
 from dsnet_mm.environment import UnfitEnvironment, import_problems, version_key, version_problems
 from dsnet_mm.errors import UserError
@@ -144,6 +145,29 @@ def test_this_environment_fits():
     result = _python('-m', 'dsnet_mm')
     assert result.returncode == 0, result.stdout + result.stderr
     assert 'all of it fits' in result.stdout
+    assert re.search('^device: ', result.stdout, re.M)
+    assert re.search('^compiled operations: of mmcv', result.stdout, re.M)
+
+
+@pytest.mark.parametrize('broken', ['', 'torch', 'mmcv.ops'])
+def test_devices_and_operations_are_told_whatever_is_wrong(monkeypatch, capsys, broken):
+    real = report_module.importlib.import_module
+
+    def import_module(name):
+        if name == broken:
+            raise OSError('undefined symbol: _ZN3c10\nmore lines')
+        return real(name)
+
+    monkeypatch.setattr(report_module.importlib, 'import_module', import_module)
+    monkeypatch.setattr(report_module, 'problems', lambda: ['this is wrong'])
+    assert report_module.report(OFFICIAL) == ['this is wrong']
+    said = capsys.readouterr().out
+    unknown = 'not found out (undefined symbol: _ZN3c10)\n'
+    assert (f'device: {unknown}' in said) == (broken == 'torch')
+    assert bool(re.search(r'^device: CPU, \d+ threads$', said, re.M)) == (broken != 'torch')
+    assert (f'compiled operations: {unknown}' in said) == (broken == 'mmcv.ops')
+    told = re.search(r'^compiled operations: of mmcv, for .*C.*, by \S+', said, re.M)
+    assert bool(told) == (broken != 'mmcv.ops')
 
 
 def test_report_works_where_nothing_is_installed():
@@ -151,6 +175,7 @@ def test_report_works_where_nothing_is_installed():
     assert result.returncode == 1
     assert result.stderr == ''
     assert 'torch is not installed' in result.stdout
+    assert "device: not found out (No module named 'torch')" in result.stdout
     assert re.search('^wrong: torch is not installed: type `', result.stdout, re.MULTILINE)
 
 
