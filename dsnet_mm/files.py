@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Folders that can be written to, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UserError
+
+
+def make_folder(path: str | Path, option: str) -> None:
+    """Make a folder unless it stands, and look whether files can be written there.
+
+    Args:
+        path: The folder.
+        option: Names another one, such as ``--work-dir``.
+
+    Raises:
+        UserError: If a file is in the way, or the system lets nothing be written there.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(b'1')
+    except OSError as error:
+        in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
+        reason = 'a file is in its place or above it' if in_the_way else error.strerror
+        raise UserError(
+            f'nothing can be written to the folder {path} ({reason}); mend that, or name another '
+            f'folder by {option}'
+        ) from error
 
 
 @contextmanager

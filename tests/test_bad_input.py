@@ -40,6 +40,11 @@ train.py DEMO --cfg-options lr | --cfg-options lr lacks a value, write KEY=VALUE
 train.py DEMO --cfg-options param_scheduler.9.end=1 | param_scheduler.9.end=1 does not fit
 train.py DEMO --cfg-options train_pipeline=[(1,2 | cannot be read, correct it
 train.py DEMO --data-root SHAPES --cfg-options model.backbone=x | set the type in model.backbone
+train.py DEMO --data-root SHAPES --work-dir text.txt | text.txt (a file is in its place
+train.py DEMO --data-root SHAPES --work-dir text.txt/a/b | or name another folder by --work-dir
+test.py DEMO other.pth --data-root SHAPES --work-dir text.txt | another folder by --work-dir
+test.py DEMO other.pth --data-root SHAPES --out text.txt/x.pkl | another folder by --out
+test.py DEMO other.pth --data-root SHAPES --show-dir text.txt | another folder by --show-dir
 test.py DEMO none.pth --data-root SHAPES | none.pth is no file
 test.py DEMO text.txt --data-root SHAPES | text.txt is damaged
 test.py DEMO list.pth --data-root SHAPES | list.pth has no state_dict
@@ -103,6 +108,7 @@ export.py DEMO text.txt/out.onnx | text.txt/out.onnx cannot be written
 memorise.py none.py | none.py is no file
 memorise.py CONFIG --data-root folder | instances_train2017.json is missing
 memorise.py CONFIG --data-root SHAPES --images 1000 | fewer than 1000
+memorise.py CONFIG --data-root SHAPES --work-dir text.txt | another folder by --work-dir
 memorise.py CONFIG --data-root SHAPES --cut both | choose from
 memorise.py CONFIG --data-root SHAPES --images 0 | --images 0 must be at least 1
 memorise.py CONFIG --data-root SHAPES --images 2 --passes 1 | 1 passes over 2 images are too few
@@ -129,6 +135,7 @@ make_shapes.py --root out --size 1 | --size is 1, but must be at least 32
 make_shapes.py --root out --train -1 | --train is -1, but must be at least 1
 make_shapes.py --root foreign | foreign holds other files than such a set; choose
 make_shapes.py --root text.txt | cannot write text.txt: Not a directory; give
+demo.py --work-dir text.txt --data-root out | another folder by --work-dir
 demo.py --work-dir out --data-root out --epochs 0 | --epochs 0 must be at least 1
 demo.py --work-dir out --data-root out --train 0 | --train 0 must be at least 1
 """

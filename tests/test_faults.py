@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
+from mmengine.runner import Runner, save_checkpoint
 
 from dsnet_mm.engine import StopAtNaNHook
 from dsnet_mm.engine.checkpoint import read_checkpoint
@@ -192,6 +195,24 @@ def test_two_trainings_in_one_folder_are_noticed(tmp_path):
         pass
 
 
+def test_a_process_that_loads_data_does_not_hold_the_folder(tmp_path):
+    """It may outlive a training that is killed."""
+    there, here = os.pipe()
+    with only_training_in(tmp_path):
+        child = os.fork()
+        if not child:
+            os.write(here, b'1')
+            time.sleep(60)
+            os._exit(0)
+        os.read(there, 1)
+    try:
+        with only_training_in(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 @pytest.mark.parametrize(
     ('launcher', 'variable'),
     [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')],
@@ -217,7 +238,9 @@ def test_nothing_to_resume_begins_with_the_weights_of_the_config(config, shapes_
     (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
     options = {'train_cfg.max_epochs': 1, 'load_from': str(tmp_path / 'none.pth')}
     cfg = load_config(str(config), str(work_dir), options, str(shapes_root))
-    with pytest.raises(UserError, match='none.pth are missing'):
+    with pytest.raises(
+        UserError, match='none.pth are missing'
+    ):
         train(cfg, resume='auto')
     cfg = load_config(str(config), str(work_dir), {'train_cfg.max_epochs': 1}, str(shapes_root))
     train(cfg, resume='auto')
@@ -262,19 +285,47 @@ def broken_set(shapes_root, tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_an_image_that_cannot_be_read_is_named(config, broken_set, tmp_path):
+def test_an_image_that_cannot_be_read_leaves_the_checkpoint_before(config, broken_set, tmp_path):
+    work_dir = tmp_path / 'work'
+    run(config, work_dir, broken_set, train_cfg__max_epochs=1)
     image = sorted((broken_set / 'train2017').iterdir())[3]
-    image.write_bytes(image.read_bytes()[:40])
-    with pytest.raises(UserError, match=f'{image.name} cannot be read as an image; fetch it again'):
-        run(config, tmp_path / 'work', broken_set)
+    image.write_bytes(b'')
+    options = {'train_cfg.max_epochs': 2, 'train_dataloader.num_workers': 1}
+    cfg = load_config(str(config), str(work_dir), options, str(broken_set))
+    with pytest.raises(UserError, match=rf'{image} cannot be read as an image \(empty\)'):
+        train(cfg, resume='auto')
+    assert latest_checkpoint(work_dir).name == 'epoch_1.pth'
 
 
-@pytest.mark.slow
-def test_an_image_that_cannot_be_read_by_another_process_is_named(config, broken_set, tmp_path):
-    image = sorted((broken_set / 'train2017').iterdir())[3]
-    image.unlink()
-    with pytest.raises(UserError, match=f'{image.name} cannot be read as an image; fetch it again'):
-        run(config, tmp_path / 'work', broken_set, train_dataloader__num_workers=1)
+BROKEN = {
+    'cut off': lambda image: image.write_bytes(image.read_bytes()[:-200]),
+    'empty': lambda image: image.write_bytes(b''),
+    'missing': lambda image: image.unlink(),
+    'text': lambda image: image.write_text('text'),
+}
+
+
+@pytest.mark.parametrize(
+    ('fault', 'workers'), [('cut off', 1), ('empty', 0), ('empty', 1), ('missing', 1), ('text', 0)]
+)
+def test_an_image_that_cannot_be_read_is_named(config, broken_set, tmp_path, fault, workers):
+    """In this process or in one of its own, in training or in testing."""
+    split = 'val' if workers else 'train'
+    image = sorted((broken_set / f'{split}2017').iterdir())[3]
+    BROKEN[fault](image)
+    cfg = load_config(str(config), str(tmp_path), data_root=str(broken_set))
+    settings = cfg[f'{split}_dataloader']
+    settings.num_workers = workers
+    words = rf'^{image} cannot be read as an image.*; fetch it again or take it out'
+    with pytest.raises(UserError, match=words) as error, explained(cfg, 'go on'):
+        for _ in Runner.build_dataloader(settings):
+            pass
+    assert '\n' not in str(error.value)
+
+
+def test_an_image_is_not_blamed_for_what_else_opencv_says(tmp_path):
+    with pytest.raises(cv2.error), explained(Config(dict(work_dir=str(tmp_path))), 'go on'):
+        cv2.resize(torch.ones(4, 4).numpy(), (0, 0))
 
 
 @pytest.mark.parametrize(
@@ -288,29 +339,69 @@ def test_annotations_that_are_broken_are_named(config, broken_set, tmp_path, con
         run(config, tmp_path / 'work', broken_set)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(config, shapes_root, tmp_path, monkeypatch):
-    saved = []
-    save = torch.save
-
-    def save_once(checkpoint, file, *args, **kwargs):
-        if saved:
-            Path(tmp_path / 'epoch_2.pth').write_bytes(b'a part')
-            raise OSError(errno.ENOSPC, 'No space left on device')
-        saved.append(checkpoint)
-        save(checkpoint, file, *args, **kwargs)
-
-    monkeypatch.setattr(torch, 'save', save_once)
-    with pytest.raises(UserError, match=f'the disk of {tmp_path} is full; free some space'):
+def test_a_full_disk_leaves_the_checkpoint_before(config, shapes_root, tmp_path):
+    """The system itself says so of what is written to /dev/full."""
+    (tmp_path / 'epoch_2.pth').symlink_to('/dev/full')
+    with pytest.raises(UserError, match=f'the disk of {tmp_path} is full; free some space and go'):
         run(config, tmp_path, shapes_root)
     assert latest_checkpoint(tmp_path).name == 'epoch_1.pth'
 
 
+def test_a_part_of_a_checkpoint_is_passed_over(tmp_path):
+    """The system ends the file in its middle, as at the limit of a quota."""
+    checkpoint = dict(state_dict=dict(a=torch.ones(10**6)), meta={})
+    save_checkpoint(checkpoint, str(tmp_path / 'epoch_1.pth'))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    cfg = Config(dict(work_dir=str(tmp_path)))
+    words = f'in {tmp_path} cannot be read or written .File too large'
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, hard))
+    try:
+        with pytest.raises(UserError, match=words), explained(cfg, 'go on'):
+            save_checkpoint(checkpoint, str(tmp_path / 'epoch_2.pth'))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / 'epoch_2.pth').stat().st_size == 10**6
+    assert latest_checkpoint(tmp_path).name == 'epoch_1.pth'
+
+
+@pytest.mark.parametrize('above', [False, True])
+def test_a_work_dir_that_is_a_file(config, shapes_root, tmp_path, above):
+    place = tmp_path / 'file'
+    place.write_text('mine')
+    work_dir = place / 'below' if above else place
+    words = f'to the folder {work_dir} .a file is in its place or above it.; .* by --work-dir'
+    with pytest.raises(UserError, match=words):
+        run(config, work_dir, shapes_root)
+    assert place.read_text() == 'mine'
+
+
+def test_a_work_dir_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):  # the rights of a file do not bind the superuser
+        raise PermissionError(13, 'Permission denied')
+
+    with pytest.raises(UserError, match=r'written to the folder /proc/sys \('):
+        with only_training_in('/proc/sys'):
+            pass
+    monkeypatch.setattr('tempfile.TemporaryFile', refuse)
+    with pytest.raises(UserError, match=rf'the folder {tmp_path} \(Permission denied\); mend that'):
+        with only_training_in(tmp_path):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_the_system_is_told_with_its_file(tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path)))
+    with pytest.raises(UserError, match=rf'^{tmp_path} cannot be .* \(Is a directory\); mend'):
+        with explained(cfg, 'go on'):
+            tmp_path.write_text('')
+
+
 def test_an_unknown_error_stays_as_it_is(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        with explained(Config(dict(work_dir=str(tmp_path)))):
+        with explained(Config(dict(work_dir=str(tmp_path))), 'go on'):
             _ = 1 / 0
     path = tmp_path / 'whole.json'
     path.write_text(json.dumps(dict(images=[], annotations=[], categories=[])))
     cfg = Config(dict(val_evaluator=dict(ann_file=str(path)), work_dir=str(tmp_path)))
-    with pytest.raises(KeyError, match='unknown'), explained(cfg):
+    with pytest.raises(KeyError, match='unknown'), explained(cfg, 'go on'):
         raise KeyError('unknown')

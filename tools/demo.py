@@ -14,6 +14,7 @@ from dsnet_mm.engine.launch import evaluate, load_config, train
 from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.environment import configs_dir
 from dsnet_mm.errors import run_cli
+from dsnet_mm.files import make_folder
 
 CONFIG = configs_dir() / 'demo' / 'retinanet_dsnet_t_shapes.py'
 SHEET = (2, 3)  # rows and columns of the contact sheet
@@ -45,6 +46,7 @@ def main() -> None:
     args = parse_args()
     check_at_least_one(args, 'train', 'val', 'epochs')
     work_dir = Path(args.work_dir)
+    make_folder(work_dir, '--work-dir')  # before minutes of drawing
     shapes = ShapesDetection(train=args.train, val=args.val)
 
     step(f'1/4 Shapes: {shapes.train} images to learn from, {shapes.val} to be tested on')

@@ -14,6 +14,7 @@ from dsnet_mm.engine.launch import load_config, train
 from dsnet_mm.engine.memorise import BATCH, STREAMS, pick_images, set_up_memorising
 from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.errors import run_cli
+from dsnet_mm.files import make_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,7 +46,7 @@ def main() -> None:
     chosen = pick_images(osp.join(source.data_root, source.ann_file), args.images)
     ann_file = work_dir / 'images.json'
     set_up_memorising(cfg, ann_file, chosen, args.passes, args.cut)
-    work_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(work_dir, '--work-dir')
     ann_file.write_text(json.dumps(chosen), encoding='utf-8')
     metrics = train(cfg)
     epochs = MessageHub.get_current_instance().get_info('epoch') + 1

@@ -20,13 +20,32 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from dsnet_mm.data.image_files import SUFFIXES, State, open_images
 from dsnet_mm.data.locate import find_paths
 from dsnet_mm.errors import UserError
+from dsnet_mm.files import make_folder
 
 from .checkpoint import read_checkpoint
 
 LOCK = '.training'  # in a work dir while a training runs there
 NOT_FINITE = 'is no finite number at iteration'  # in the log of a training that was stopped for it
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+)
+_held: set[TextIO] = set()  # locks of this process
+# what OpenCV and Pillow say of a file without saying of which
+NAMELESS = re.compile('imgcodecs|cannot identify image file|image file is truncated')
 
 
 @HOOKS.register_module()
@@ -100,14 +119,26 @@ def only_training_in(work_dir: str | Path, rank: int = 0) -> Iterator[None]:
     """Hold ``work_dir`` for one training, of whose processes the one of rank 0 does so.
 
     Raises:
-        UserError: If another process trains there.
+        UserError: If another process trains there, or nothing can be written there.
     """
-    path = Path(work_dir) / LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'a+', encoding='utf-8') as file:
+    make_folder(work_dir, '--work-dir')
+    with open(Path(work_dir) / LOCK, 'a+', encoding='utf-8') as file:
         if rank == 0:
             _lock(file, work_dir)
-        yield
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)
+
+
+def _close_in_child() -> None:
+    """Keep a process that loads data from holding the folder when the training was killed."""
+    for file in _held:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _lock(file: TextIO, work_dir: str | Path) -> None:
@@ -128,8 +159,12 @@ def _lock(file: TextIO, work_dir: str | Path) -> None:
 
 
 @contextmanager
-def explained(cfg: Config) -> Iterator[None]:
+def explained(cfg: Config, again: str) -> Iterator[None]:
     """Turn faults of disks and data in a run of ``cfg`` into one sentence.
+
+    Args:
+        cfg: The config of the run.
+        again: What to do when a fault of a disk is mended.
 
     Raises:
         UserError: Instead of an error that a user can mend.
@@ -139,19 +174,16 @@ def explained(cfg: Config) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        sentence = explain(error, cfg)
+        sentence = explain(error, cfg, again)
         if sentence is None:
             raise
         raise UserError(sentence) from error
 
 
-def explain(error: BaseException, cfg: Config) -> str | None:
+def explain(error: BaseException, cfg: Config, again: str) -> str | None:
     """Say what an error of a run means and what to do, or return None if that is not known."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f'the disk of {cfg.work_dir} is full; free some space and go on with --resume, which '
-            'takes the last whole checkpoint'
-        )
+    if isinstance(error, OSError) and (sentence := _explain_system(error, cfg, again)):
+        return sentence
     if isinstance(error, (ValueError, KeyError, TypeError, AssertionError)):
         for path in find_paths(cfg):
             fault = _fault_of_annotations(path) if path.endswith('.json') else None
@@ -165,16 +197,51 @@ def explain(error: BaseException, cfg: Config) -> str | None:
             f'{cfg.filename} or --cfg-options gives {unknown[1] or unknown[2]} the setting '
             f'{unknown[3]}, which it does not have; correct its name'
         )
-    # an error of a process that loads data arrives as text
-    image = re.search(r'failed to load image: (.+)', str(error)) or re.search(
-        r"No such file or directory: '(.+?)'", str(error)
-    )
-    if image:
-        return (
-            f'{image[1].strip()} cannot be read as an image; fetch it again or take it out of the '
-            'annotations, and look for others with tools/check_data.py'
-        )
+    # text from another process quotes the line of the program first
+    if images := re.findall(r'failed to load image: (.+)', str(error)):
+        return _unreadable(images[-1].strip())
+    if NAMELESS.search(str(error)):
+        return _unreadable(*_find_broken_image(cfg))
     return None
+
+
+def _explain_system(error: OSError, cfg: Config, again: str) -> str | None:
+    number, reason, path = error.errno, error.strerror, error.filename
+    # an error of a process that loads data arrives as text
+    if said := re.search(r"\[Errno (\d+)\] ([^:\n]+)(?:: '(.+?)')?", str(error)):
+        number, reason, path = int(said[1]), said[2], path or said[3]
+    if number in FULL:
+        return f'the disk of {path or cfg.work_dir} is full; free some space and {again}'
+    if path and str(path).lower().endswith(SUFFIXES):
+        return _unreadable(path, reason)
+    if number in REFUSED:
+        place = path or f'a file in {cfg.work_dir}'
+        return f'{place} cannot be read or written ({reason}); mend that and {again}'
+    return None
+
+
+def _unreadable(image: str, reason: str = '') -> str:
+    return (
+        f'{image} cannot be read as an image{reason and f" ({reason})"}; fetch it again or take '
+        'it out of the annotations, and look for others with tools/check_data.py'
+    )
+
+
+def _find_broken_image(cfg: Config) -> tuple[str, str]:
+    """Return the smallest image file of ``cfg`` that cannot be read, and why; empty ones first."""
+    folders = list(dict.fromkeys(path for path in find_paths(cfg) if os.path.isdir(path)))
+    paths = {
+        os.path.join(folder, name): None
+        for top in folders
+        for folder, _, names in os.walk(top)
+        for name in names
+        if name.lower().endswith(SUFFIXES)
+    }
+    by_size = sorted(filter(os.path.isfile, paths), key=os.path.getsize)
+    for path, image in zip(by_size, open_images(by_size)):
+        if image.state is State.BROKEN:
+            return path, image.reason
+    return f'one of the images in {", ".join(folders)}', ''
 
 
 def _fault_of_annotations(path: str) -> str | None:

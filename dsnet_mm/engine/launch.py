@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os.path as osp
 import re
+from pathlib import Path
 from typing import Any
 
 from mmcv.cnn import fuse_conv_bn
@@ -20,6 +21,7 @@ from mmengine.runner import Runner
 
 from dsnet_mm.data.locate import check_data, set_data_root
 from dsnet_mm.errors import UserError
+from dsnet_mm.files import make_folder
 from dsnet_mm.weights.published import how_to_get
 
 from .checkpoint import check_fit, read_checkpoint
@@ -92,7 +94,8 @@ def train(
 
     Raises:
         UserError: If data or weights are missing or do not fit, another process trains in the
-            work dir, or the training cannot go on for want of space, whole data or finite losses.
+            work dir, it cannot be written to, or the training cannot go on for want of space, whole
+            data or finite losses.
     """
     check_data(cfg, ('train', 'val'))
     if amp:
@@ -117,7 +120,8 @@ def train(
             cfg.resume = False
         check_initial_weights(cfg)
     weights = read_checkpoint(cfg.load_from) if latest else None
-    with only_training_in(cfg.work_dir, rank_of(cfg.launcher)), explained(cfg):
+    goes_on = 'go on with --resume, which takes the last whole checkpoint'
+    with explained(cfg, goes_on), only_training_in(cfg.work_dir, rank_of(cfg.launcher)):
         runner = build_runner(cfg)
         if weights:
             check_fit(_bare_model(runner), weights['state_dict'], cfg.load_from)
@@ -147,7 +151,8 @@ def evaluate(
         The metrics by name.
 
     Raises:
-        UserError: If data are missing or the checkpoint does not fit.
+        UserError: If data are missing, the checkpoint does not fit, or a folder of the results
+            cannot be written to.
     """
     if out and not out.endswith(('.pkl', '.pickle')):
         raise UserError(f'--out {out} must end in .pkl, the only format of stored predictions')
@@ -161,12 +166,16 @@ def evaluate(
     cfg.load_from = checkpoint
     if show_dir:
         draw_predictions(cfg, show_dir)
-    runner = build_runner(cfg)
-    check_fit(_bare_model(runner), weights['state_dict'], checkpoint)
+        make_folder(show_dir, '--show-dir')
     if out:
-        dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
-        runner.test_evaluator.metrics.append(dump(out_file_path=out))
-    with explained(cfg):
+        make_folder(Path(out).parent, '--out')
+    make_folder(cfg.work_dir, '--work-dir')
+    with explained(cfg, 'evaluate again'):
+        runner = build_runner(cfg)
+        check_fit(_bare_model(runner), weights['state_dict'], checkpoint)
+        if out:
+            dump = DumpDetResults if cfg.get('default_scope') == 'mmdet' else DumpResults
+            runner.test_evaluator.metrics.append(dump(out_file_path=out))
         if fuse:
             runner.load_or_resume()
             fuse_conv_bn(_bare_model(runner))
