@@ -40,6 +40,9 @@ train.py DEMO --cfg-options lr | --cfg-options lr lacks a value, write KEY=VALUE
 train.py DEMO --cfg-options param_scheduler.9.end=1 | param_scheduler.9.end=1 does not fit
 train.py DEMO --cfg-options train_pipeline=[(1,2 | cannot be read, correct it
 train.py DEMO --data-root SHAPES --cfg-options model.backbone=x | set the type in model.backbone
+train.py DEMO --data-root SHAPES --cfg-options load_from=none.pth | is missing; correct its path
+train.py DEMO --data-root SHAPES --cfg-options load_from=text.txt | text.txt is damaged
+train.py DEMO --data-root SHAPES --cfg-options load_from=list.pth | list.pth holds no tensors by
 train.py DEMO --data-root SHAPES --work-dir text.txt | text.txt (a file is in its place
 train.py DEMO --data-root SHAPES --work-dir text.txt/a/b | or name another folder by --work-dir
 test.py DEMO other.pth --data-root SHAPES --work-dir text.txt | another folder by --work-dir

@@ -22,7 +22,9 @@ from mmengine.runner import load_checkpoint
 from test_check_data import ENTRY_FAULTS
 from test_convert_data import CLASSES, build
 
-from dsnet_mm.engine.launch import check_initial_weights, load_config
+from dsnet_mm.engine import initial_weights
+from dsnet_mm.engine.initial_weights import check_initial_weights
+from dsnet_mm.engine.launch import load_config
 from dsnet_mm.errors import UserError
 
 TEXT = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8')
@@ -144,6 +146,42 @@ def test_missing_weights_and_how_to_do_without(monkeypatch, tmp_path):
                  (option.split('=') for option in options[:-1])}  # fmt: skip
     cfg.load_from = None
     check_initial_weights(cfg)
+
+
+def test_weights_of_a_backbone_alone_are_told_in_one_sentence(tmp_path, monkeypatch):
+    """Of a classifier, or of a backbone by itself; what else load_from may name, too."""
+    register_all_modules()
+    cfg = Config.fromfile(FINETUNE / 'retinanet_dsnet_s_finetune.py')
+    cfg.model.backbone.arch = dict(
+        embed_dims=(32, 64, 64, 64), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), mlp_ratio=1
+    )
+    cfg.model.neck.in_channels = [32, 64, 64, 64]
+    model = MODELS.build(cfg.model)
+    said = []
+    monkeypatch.setattr(initial_weights, 'print_log', lambda text, **_: said.append(text))
+    state = model.state_dict()
+    backbone = {name: t for name, t in state.items() if name.startswith('backbone.')}
+    alone = {name.removeprefix('backbone.'): tensor for name, tensor in backbone.items()}
+    for weights in ({**backbone, 'head.fc.weight': torch.ones(1)}, alone):
+        assert not initial_weights.adds_to_backbone(model, weights, cfg)
+        assert 'weights of the backbone alone, so the other parts' in said.pop()
+    assert initial_weights.adds_to_backbone(model, state, cfg)
+    assert not said
+    cfg.load_from = 'other.pth'
+    assert initial_weights.adds_to_backbone(model, backbone, cfg)
+    count = f'{len(backbone)} of {len(backbone)} tensors of backbone, 0 of '
+    assert said.pop().startswith(f'other.pth sets {count}')
+    with pytest.raises(UserError, match='nothing fits .* model.backbone.init_cfg=dict') as error:
+        initial_weights.adds_to_backbone(model, alone, cfg)
+    assert '\n' not in str(error.value)
+
+
+def test_missing_weights_where_others_are_there(tmp_path):
+    cfg = Config(dict(model=dict(backbone=dict(init_cfg=dict(checkpoint='none.pth')))))
+    cfg.load_from = str(tmp_path / 'whole.pth')
+    (tmp_path / 'whole.pth').touch()
+    with pytest.raises(UserError, match='leave them to load_from with .*init_cfg=None$'):
+        check_initial_weights(cfg)
 
 
 def test_weights_of_a_detector(tmp_path):

@@ -18,24 +18,70 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     Raises:
         UserError: If ``path`` is no file, no checkpoint, or not safe to load.
     """
-    if not osp.isfile(path):
-        raise UserError(f'{path} is no file; give the path of a checkpoint (.pth)')
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # the kinds that torch raises for a broken file are not documented
-        reason = 'is damaged or no checkpoint of PyTorch'
-        if 'Weights only load failed' in str(error) and 'GLOBAL' in str(error):
-            reason = 'holds Python objects that PyTorch does not load safely'
-        raise UserError(
-            f'{path} {reason}; give a checkpoint written by tools/train.py or by a config with '
-            "custom_hooks=[dict(type='SafeCheckpointHook')]"
-        ) from error
+    checkpoint = _load(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise UserError(
             f'{path} has no state_dict, so it is no checkpoint of a training run; '
             'give one written by tools/train.py'
         )
     return checkpoint
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Load the tensors of a checkpoint, or of a file that holds nothing else, as load_from does.
+
+    Raises:
+        UserError: If ``path`` is no file, holds no tensors by name, or is not safe to load.
+    """
+    content = _load(path)
+    content = content.get('state_dict', content) if isinstance(content, dict) else {}
+    named = content.items() if isinstance(content, dict) else ()
+    weights = {
+        str(name).removeprefix('module.'): tensor
+        for name, tensor in named
+        if isinstance(tensor, Tensor)
+    }
+    if not weights:
+        raise UserError(
+            f'{path} holds no tensors by name; give a checkpoint, such as tools/train.py writes it'
+        )
+    return weights
+
+
+def _load(path: str) -> Any:
+    if not osp.isfile(path):
+        raise UserError(f'{path} is no file; give the path of a checkpoint (.pth)')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # the kinds that torch raises for a broken file are not documented
+        reason, other = 'is damaged or no checkpoint of PyTorch', ''
+        if 'Weights only load failed' in str(error) and 'GLOBAL' in str(error):
+            reason = 'holds Python objects that PyTorch does not load safely'
+            other = (
+                ', or, if you trust where it is from, keep its weights alone by `python -c "import '
+                f"torch; whole = torch.load('{path}', weights_only=False); "
+                "torch.save(dict(state_dict=whole['state_dict']), 'weights.pth')\"`"
+            )
+        raise UserError(
+            f'{path} {reason}; give a checkpoint written by tools/train.py or by a config with '
+            f"custom_hooks=[dict(type='SafeCheckpointHook')]{other}"
+        ) from error
+
+
+def fitting_parts(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
+    """Count the tensors of each part of ``model`` that have their like in ``weights``.
+
+    Returns:
+        For each part, such as 'backbone', how many fit in name and shape, and how many it has.
+    """
+    parts: dict[str, tuple[int, int]] = {}
+    for name, tensor in model.state_dict().items():
+        part = name.partition('.')[0]
+        fits, needed = parts.get(part, (0, 0))
+        given = weights.get(name)
+        fits += given is not None and given.shape == tensor.shape
+        parts[part] = fits, needed + 1
+    return parts
 
 
 def check_fit(model: nn.Module, state_dict: dict[str, Tensor], path: str) -> None:

@@ -22,11 +22,11 @@ from mmengine.runner import Runner
 from dsnet_mm.data.locate import check_data, set_data_root
 from dsnet_mm.errors import UserError
 from dsnet_mm.files import make_folder
-from dsnet_mm.weights.published import how_to_get
 
 from .checkpoint import check_fit, read_checkpoint
 from .distributed import rank_of, start_processes
 from .faults import explained, latest_checkpoint, only_training_in
+from .initial_weights import adds_to_backbone, check_initial_weights, read_load_from
 
 
 def load_config(
@@ -119,12 +119,14 @@ def train(
         if resume:  # and there is nothing to go on from: it begins as without
             cfg.resume = False
         check_initial_weights(cfg)
-    weights = read_checkpoint(cfg.load_from) if latest else None
+    weights = read_checkpoint(cfg.load_from)['state_dict'] if latest else read_load_from(cfg)
     goes_on = 'go on with --resume, which takes the last whole checkpoint'
     with explained(cfg, goes_on), only_training_in(cfg.work_dir, rank_of(cfg.launcher)):
         runner = build_runner(cfg)
-        if weights:
-            check_fit(_bare_model(runner), weights['state_dict'], cfg.load_from)
+        if latest:
+            check_fit(_bare_model(runner), weights, cfg.load_from)
+        elif weights and not adds_to_backbone(_bare_model(runner), weights, cfg):
+            runner._load_from = None
         warn_of_batch_size(cfg, runner.world_size)
         runner.train()
     scalars = runner.message_hub.log_scalars
@@ -230,30 +232,6 @@ def build_runner(cfg: Config) -> Runner:
                 f'{list(has)}; set {wanted} of the neck to the latter'
             )
     return runner
-
-
-def check_initial_weights(cfg: Config) -> None:
-    """Look whether the weights that ``cfg`` names, in the backbone and in load_from, are there.
-
-    Raises:
-        UserError: If a file is missing.
-    """
-    backbone = cfg.get('model', {}).get('backbone', {})
-    if not isinstance(backbone, dict):
-        raise UserError(
-            f'model.backbone of {cfg.filename} is {backbone!r}; set the type in model.backbone.type'
-        )
-    init_cfg = backbone.get('init_cfg') or {}
-    of_backbone = init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
-    of_all = cfg.get('load_from') or ''
-    for path in (of_backbone, of_all):
-        if path and '://' not in path and not osp.isfile(path):
-            options = of_backbone and ' model.backbone.init_cfg=None model.backbone.norm_eval=False'
-            options += of_all and ' load_from=None'
-            raise UserError(
-                f'the pretrained weights {path} are missing; {how_to_get(path)}, or '
-                f'train from scratch with --cfg-options{options}'
-            )
 
 
 def warn_of_batch_size(cfg: Config, world_size: int) -> None:

@@ -30,6 +30,11 @@ PUBLISHED = {
 }
 
 
+def is_known(checkpoint: str) -> bool:
+    """Tell, by its file name, whether :func:`how_to_get` knows just this checkpoint."""
+    return bool(re.fullmatch(r'dsnet_[tsb](_noalign)?_in1k\.pth', Path(checkpoint).name))
+
+
 def how_to_get(checkpoint: str) -> str:
     """Say how a checkpoint comes about, judged by its file name."""
     name = Path(checkpoint).name
