@@ -88,7 +88,7 @@ _base_ = {str(DEMO)!r}
 custom_imports = dict(imports=['dsnet_mm', 'witness'], allow_failed_imports=False)
 custom_hooks = [dict(type='SafeCheckpointHook'), dict(type='Witness')]
 model = dict(
-    backbone=dict(arch={ARCH}, norm_eval=True),
+    backbone=dict(arch={ARCH}, norm_eval=True, with_cp=True),
     neck=dict(
         type='DSFPN', in_channels=[32, 32, 64, 64],
         block_norm_cfg=dict(type='GN', num_groups=16)),

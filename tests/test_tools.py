@@ -13,8 +13,10 @@ import pytest
 import torch
 from conftest import ROOT, tool
 from mmdet.registry import MODELS as DET_MODELS
+from mmengine.config import Config
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dsnet_mm.engine.checkpoint import read_weights
 from dsnet_mm.engine.launch import build_runner, evaluate, load_config
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
@@ -40,6 +42,19 @@ def test_training_leaves_a_checkpoint_that_loads_safely(trained):
     assert {'state_dict', 'optimizer', 'param_schedulers', 'message_hub'} <= set(checkpoint)
     assert checkpoint['meta']['dataset_meta']['classes'] == (
         'circle', 'square', 'star', 'triangle')  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_keeps_its_log_config_seed_and_environment(trained):
+    (log,) = trained.glob('*/*.log')
+    text = log.read_text()
+    assert 'Epoch(train) [1][2/2]' in text
+    for fact in ('PyTorch: ', 'MMEngine: ', 'Python: ', 'seed: '):
+        assert fact in text
+    kept = Config.fromfile(trained / Path(DEMO).name)
+    assert kept.train_cfg.max_epochs == 1
+    assert kept.optim_wrapper.optimizer.type == 'AdamW'
+    assert isinstance(torch.load(trained / 'epoch_1.pth', weights_only=True)['meta']['seed'], int)
 
 
 @pytest.mark.slow
@@ -273,6 +288,18 @@ def test_checkpoint_that_is_none(refused, shapes_root, tmp_path, content, words)
     message = refused('test.py', DEMO, path, '--data-root', shapes_root, '--work-dir', tmp_path)
     assert 'checkpoint.pth' in message
     assert words in message
+
+
+def test_a_checkpoint_from_elsewhere_is_made_plain_by_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict=dict(a=torch.ones(2)), meta=Path('x')), 'foreign.pth')
+    with pytest.raises(UserError, match='if you trust where it is from') as error:
+        read_weights('foreign.pth')
+    (program,) = re.findall(r'`python -c "(.*)"`$', str(error.value))
+    exec(program, {})
+    assert torch.equal(read_weights('weights.pth')['a'], torch.ones(2))
+    torch.save({'module.a': torch.ones(2)}, 'parallel.pth')
+    assert list(read_weights('parallel.pth')) == ['a']
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU does mixed precision')

@@ -11,7 +11,7 @@ def test_every_line_is_shown_by_a_test():
     rows = [line for line in TEXT.splitlines() if re.match(r'\| (?!what |---)', line)]
     assert len(rows) >= 22
     for row in rows:
-        tests = re.findall(r'`(test_\w+\.py)::(test_\w+)`', row.rpartition(' | ')[2] or row)
+        tests = re.findall(r'`(\w+\.py)::(test_\w+)`', row.rpartition(' | ')[2] or row)
         assert tests, row
         for file, name in tests:
             source = (ROOT / 'tests' / file).read_text(encoding='utf-8')
