@@ -15,6 +15,11 @@ class ConfigError(UserError, ValueError):
     """An argument of a model, or a setting of a config, that cannot be used."""
 
 
+def counted(number: int, one: str, more: str | None = None) -> str:
+    """Return '1 image', or '2 images'; ``more`` is the plural where it is not ``one`` with an s."""
+    return f'{number} {one if number == 1 else more or one + "s"}'
+
+
 def run_cli(main: Callable[[], None]) -> NoReturn:
     """Run the ``main`` of a command-line tool and end the process.
 

@@ -1,4 +1,4 @@
-"""Folders that can be written to, and files that are written whole or not at all."""
+"""Files that are written whole or not at all, and whether there is a place for them."""
 
 from __future__ import annotations
 
@@ -32,6 +32,35 @@ def make_folder(path: str | Path, option: str) -> None:
             f'nothing can be written to the folder {path} ({reason}); mend that, or name another '
             f'folder by {option}'
         ) from error
+
+
+def check_place(path: Path) -> None:
+    """Look whether a file can be written, before the work whose outcome it is to hold.
+
+    Raises:
+        UserError: If its folder is missing or is not to be written to.
+    """
+    if not path.parent.is_dir():
+        raise UserError(
+            f'{path} cannot be written; choose another place or make the folder {path.parent}'
+        )
+    check_folder(path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """Look whether ``path`` can take files, or can become a folder that does; nothing is made.
+
+    Raises:
+        UserError: If it cannot.
+    """
+    there = path
+    while not os.path.lexists(there):  # at the latest, the root or the current folder is there
+        there = there.parent
+    if not os.path.isdir(there):
+        above = '' if there == path else f' cannot be made, since {there}'
+        raise UserError(f'{path}{above} is no folder; name another one')
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f'{there} is not to be written to; allow it or name another folder')
 
 
 @contextmanager

@@ -46,11 +46,13 @@ def check_at_least_one(args: argparse.Namespace, *names: str) -> None:
 
 
 def check_free(path: Path, force: bool) -> None:
-    """Refuse to write over a file without being asked to.
+    """Refuse to write over a file without being asked to, or over a folder at all.
 
     Raises:
         UserError: If ``path`` stands already.
     """
+    if path.is_dir():
+        raise UserError(f'{path} is a folder; name a file')
     if path.exists() and not force:
         raise UserError(f'{path} stands already; name another file, or give --force')
 

@@ -1,0 +1,74 @@
+"""Whether there is a place for files, and that they are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from dsnet_mm.engine.options import check_free
+from dsnet_mm.errors import UserError, counted
+from dsnet_mm.files import check_folder, check_place, written_whole
+
+
+def write_half(path):
+    with written_whole(path) as draft:
+        draft.write_text('half')
+        raise KeyboardInterrupt
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'new' / 'x.txt'
+    with written_whole(path) as draft:
+        draft.write_text('whole')
+        assert not path.exists()
+    with pytest.raises(KeyboardInterrupt):
+        write_half(path)
+    assert path.read_text() == 'whole'
+    assert list(path.parent.iterdir()) == [path]
+    with pytest.raises(UserError, match='cannot be written; free some space'):
+        write_half(path / 'below')
+
+
+def test_places_are_looked_at_and_nothing_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('file').touch()
+    Path('link').symlink_to('nowhere')
+    Path('folder').mkdir()
+    for path in ('new', 'new/er', 'folder', 'folder/new', str(tmp_path / 'new')):
+        check_folder(Path(path))
+    for path in ('new.txt', 'folder/new.txt', 'file', str(tmp_path / 'new.txt')):
+        check_place(Path(path))
+    faults = [
+        (check_folder, 'file', 'file is no folder; name another one'),
+        (check_folder, 'file/new', 'file/new cannot be made, since file is no folder; name'),
+        (check_folder, 'link/new', 'link/new cannot be made, since link is no folder; name'),
+        (check_place, 'file/x', 'file/x cannot be written; choose another place or make the'),
+        (check_place, 'new/x', 'new/x cannot be written; choose another place or make the folder'),
+    ]
+    for check, path, words in faults:
+        with pytest.raises(UserError, match=re.escape(words)):
+            check(Path(path))
+    monkeypatch.setattr(os, 'access', lambda path, mode: False)
+    for check, path in ((check_folder, 'folder/new'), (check_place, 'folder/x')):
+        with pytest.raises(UserError, match='^folder is not to be written to; allow it or name'):
+            check(Path(path))
+    assert sorted(os.listdir()) == ['file', 'folder', 'link']
+
+
+def test_force_is_advised_where_it_helps(tmp_path):
+    (tmp_path / 'file').touch()
+    check_free(tmp_path / 'new', force=False)
+    check_free(tmp_path / 'file', force=True)
+    with pytest.raises(UserError, match='file stands already; name another file, or give --force'):
+        check_free(tmp_path / 'file', force=False)
+    for force in (False, True):
+        with pytest.raises(UserError, match='is a folder; name a file$'):
+            check_free(tmp_path, force)
+
+
+def test_counting():
+    assert [counted(number, 'image') for number in (0, 1, 2)] == ['0 images', '1 image', '2 images']
+    assert [counted(number, 'pass', 'passes') for number in (1, 2)] == ['1 pass', '2 passes']
