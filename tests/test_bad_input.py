@@ -90,15 +90,25 @@ predict.py DEMO other.pth none.jpg | none.jpg does not exist; give an image
 predict.py DEMO other.pth text.txt | text.txt is neither an image
 predict.py DEMO other.pth folder | folder holds no images
 predict.py DEMO other.pth half.mp4 | half.mp4 cannot be read as a video
+predict.py DEMO other.pth empty.avi | empty.avi is a video without frames; store it anew
 predict.py DEMO other.pth picture.png --score 2 | --score 2.0 must be within 0 and 1
 predict.py DEMO other.pth picture.png --out full | full stands already; name another
+predict.py DEMO other.pth picture.png --out text.txt | text.txt is no folder; name another
+predict.py DEMO other.pth picture.png --out text.txt --force | text.txt is no folder; name another
+predict.py DEMO other.pth picture.png --out text.txt/x | since text.txt is no folder; name another
+predict.py DEMO other.pth drawn/pictures --out drawn --force | is where the pictures go; name
 predict.py DEMO other.pth picture.png --device tpu | --device tpu is not of this machine; give cpu
 predict.py DEMO none.pth picture.png | none.pth is no file
 predict.py CLASSIFIER other.pth picture.png | is not of a detector
 show_streams.py DEMO other.pth none.jpg | none.jpg does not exist
 show_streams.py DEMO other.pth half.png | half.png cannot be read as an image
+show_streams.py DEMO other.pth empty.png | empty.png cannot be read as an image; remove
+show_streams.py DEMO other.pth folder.png | folder.png holds no images
 show_streams.py DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside of
 show_streams.py DEMO other.pth picture.png --out x.txt | --out x.txt must end in .png or .svg
+show_streams.py DEMO other.pth picture.png --out none/x.png | or make the folder none
+show_streams.py DEMO other.pth picture.png --out text.txt/x.png | text.txt/x.png cannot be written
+show_streams.py DEMO other.pth picture.png --out folder.png --force | folder.png is a folder; name
 show_streams.py DEMO other.pth picture.png --out picture.png | picture.png stands already
 export.py none.py out.onnx | none.py does not exist; give the path
 export.py syntax.py out.onnx | no model can be built from syntax.py
@@ -166,6 +176,12 @@ def place(tmp_path_factory) -> Path:
         f'_base_ = {str(DEMO)!r}\nauto_scale_lr = dict(_delete_=True, enable=False)'
     )
     cv2.imwrite(str(place / 'picture.png'), np.full((40, 60, 3), 127, np.uint8))
+    (place / 'drawn' / 'pictures').mkdir(parents=True)
+    cv2.imwrite(str(place / 'drawn' / 'pictures' / 'a.png'), np.zeros((4, 4, 3), np.uint8))
+    (place / 'folder.png').mkdir()
+    (place / 'empty.png').touch()
+    code = cv2.VideoWriter_fourcc(*'MJPG')
+    cv2.VideoWriter(str(place / 'empty.avi'), code, 10, (64, 48)).release()
     for name in ('half.mp4', 'half.png', 'half.json'):
         (place / name).write_bytes(HALF)
     (place / 'list.json').write_text('[]')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -13,9 +14,15 @@ import pytest
 import torch
 from conftest import ROOT
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
+
+from dsnet_mm.engine import predict as engine
+from dsnet_mm.engine.predict import write_image, write_video
+from dsnet_mm.errors import UserError
 
 CLASSES = ('circle', 'square', 'star', 'triangle')
 
@@ -126,6 +133,78 @@ def test_a_video(mask_rcnn, video, tmp_path, monkeypatch):
     assert drawn.get(cv2.CAP_PROP_FPS) == 10
 
 
+@pytest.fixture
+def blind(monkeypatch):
+    """A config and a checkpoint of a detector that finds nothing, and takes no time for it."""
+
+    class Blind:
+        classes = CLASSES
+
+        def __init__(self, *arguments: object) -> None:
+            pass
+
+        def __call__(self, image: np.ndarray) -> tuple[DetDataSample, np.ndarray]:
+            found = DetDataSample(metainfo=dict(ori_shape=image.shape[:2]))
+            found.pred_instances = InstanceData(scores=torch.zeros(0))
+            return found, image
+
+    monkeypatch.setattr(engine, 'Predictor', Blind)
+    return ROOT / 'configs' / 'demo' / 'retinanet_dsnet_t_shapes.py', 'any.pth'
+
+
+def test_broken_images_among_others_are_named_and_skipped(
+    blind, pictures, tmp_path, monkeypatch, capfd
+):
+    (pictures / 'broken.jpg').write_text('no picture')
+    (pictures / 'more' / 'empty.png').touch()
+    (pictures / 'folder.png').mkdir()
+    out = pictures / 'out'
+    for again in ([], ['--force']):  # the second time with pictures that were drawn before
+        message = predict(monkeypatch, *blind, pictures, '--out', out, *again)
+        assert message.startswith('error: 2 of 4 images could not be read and are left out of')
+        said = capfd.readouterr()
+        assert 'on 2 images' in said.out
+        skipped = [line for line in said.err.splitlines() if line.startswith('skipped: ')]
+        names = [pictures / 'broken.jpg', pictures / 'more' / 'empty.png']
+        assert skipped == [
+            f'skipped: {name} cannot be read as an image; remove it or store it anew'
+            for name in names
+        ]
+        images = json.loads((out / 'predictions.json').read_text())['images']
+        assert [image['file_name'] for image in images] == ['a.png', 'more/b.PNG']
+        drawn = sorted((out / 'pictures').rglob('*.*'))
+        assert drawn == [out / 'pictures' / 'a.png', out / 'pictures' / 'more' / 'b.PNG']
+
+    (out / 'predictions.json').unlink()
+    (out / 'predictions.json').mkdir()
+    message = predict(monkeypatch, *blind, pictures / 'a.png', '--out', out, '--force')
+    assert re.fullmatch(r'error: \S.*predictions.json cannot be written; free some .*', message)
+
+    for name in ('a.png', 'more/b.PNG'):
+        (pictures / name).unlink()
+    out = tmp_path / 'nothing'
+    message = predict(monkeypatch, *blind, pictures / 'more', '--out', out)
+    assert 'empty.png cannot be read as an image' in message
+    (pictures / 'more' / 'b.jpg').write_text('no picture')
+    message = predict(monkeypatch, *blind, pictures / 'more', '--out', out)
+    assert 'none of the 2 images in' in message
+    assert not out.exists()
+
+
+def test_what_opencv_does_not_write_is_told(tmp_path, monkeypatch):
+    image = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(UserError, match=r'OpenCV cannot write \S+x.docx; store the image'):
+        write_image(tmp_path / 'x.docx', image)
+    (tmp_path / 'taken').touch()
+    for write in (write_image, lambda path, image: write_video(path, [image], 25.0)):
+        with pytest.raises(UserError, match='x.png cannot be written; free some space or'):
+            write(tmp_path / 'taken' / 'x.png', image)
+    monkeypatch.setattr(cv2, 'VideoWriter_fourcc', lambda *code: -1)  # a codec that is not there
+    with pytest.raises(UserError, match=r'OpenCV cannot write the video \S+x.mp4; detect on its'):
+        write_video(tmp_path / 'x.mp4', [image], 25.0)
+    assert [path.name for path in tmp_path.iterdir()] == ['taken']
+
+
 def other_model(folder: Path) -> Path:
     path = folder / 'other.pth'
     torch.save(dict(state_dict=dict(weight=torch.ones(1))), path)
@@ -141,7 +220,7 @@ def other_model(folder: Path) -> Path:
         ('broken image', 'broken.jpg cannot be read as an image'),
         ('broken video', 'broken.mp4 cannot be read as a video'),
         ('score', '--score 2.0 must be within 0 and 1'),
-        ('file as folder', 'taken stands already'),
+        ('file as folder', 'taken is no folder; name another one'),
         ('no checkpoint', 'none.pth is no file'),
         ('other model', 'other.pth belongs to another model'),
         ('classifier', 'dsnet_t_in1k.py is not of a detector'),

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from rich.progress import track
 
 from dsnet_mm.engine.launch import load_config
-from dsnet_mm.engine.predict import VIDEOS, CocoResults, Predictor, Video, find_images, read_image
-from dsnet_mm.errors import UserError, run_cli
+from dsnet_mm.engine.predict import (
+    VIDEOS,
+    CocoResults,
+    Predictor,
+    Video,
+    find_images,
+    read_image,
+    write_image,
+    write_video,
+)
+from dsnet_mm.errors import UserError, counted, run_cli
+from dsnet_mm.files import check_folder, written_whole
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Of a folder, images that cannot be read are named and skipped, and the exit status '
+        'is 1 at the end.',
+    )
     parser.add_argument('config', help="the detector's config")
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('source', help='an image, a folder of images, or a video')
@@ -28,14 +42,58 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def named_images(paths: Iterable[Path], root: Path) -> Iterator[tuple[str, np.ndarray]]:
-    for path in paths:
-        yield str(path.relative_to(root)), read_image(path)
+def check_out(out: Path, force: bool) -> None:
+    """Look whether the outcome can go into ``out``.
+
+    Raises:
+        UserError: If it cannot, or if files are there and ``force`` is not given.
+    """
+    check_folder(out)
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise UserError(
+            f'{out} stands already; name another folder by --out, or give --force to write over it'
+        )
 
 
-def named_frames(video: Video) -> Iterator[tuple[str, np.ndarray]]:
-    for number, frame in enumerate(video):
-        yield f'{number:06d}.jpg', frame
+def find_sources(source: Path, pictures: Path) -> list[Path]:
+    """Find the images, without those that were drawn into ``pictures`` before.
+
+    Raises:
+        UserError: If there are none.
+    """
+    drawn = pictures.resolve()
+    paths = [path for path in find_images(source) if drawn not in path.resolve().parents]
+    if not paths:
+        raise UserError(f'{source} is where the pictures go; name another folder by --out')
+    return paths
+
+
+def on_images(paths: Sequence[Path], root: Path, pictures: Path, predictor: Predictor,
+              results: CocoResults) -> int:  # fmt: skip
+    """Detect on images and draw them; return how many were skipped since they cannot be read."""
+    skipped = 0
+    for path in track(paths, 'detecting'):
+        try:
+            image = read_image(path)
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            print(f'skipped: {error}', file=sys.stderr)
+            skipped += 1
+            continue
+        name = path.relative_to(root).as_posix()
+        found, drawn = predictor(image)
+        results.add(name, found)
+        write_image(pictures / name, drawn)
+    return skipped
+
+
+def on_frames(video: Video, predictor: Predictor, results: CocoResults) -> Iterator[np.ndarray]:
+    """Detect on the frames of a video and yield them with what was found."""
+    for number, frame in enumerate(track(video, 'detecting', total=len(video) or None)):
+        found, drawn = predictor(frame)
+        results.add(f'{number:06d}.jpg', found)
+        yield drawn
 
 
 def main() -> None:
@@ -43,44 +101,33 @@ def main() -> None:
     if not 0 <= args.score <= 1:
         raise UserError(f'--score {args.score} must be within 0 and 1')
     source, out = Path(args.source), Path(args.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not args.force:
-        raise UserError(
-            f'{out} stands already; name another folder by --out, or give --force to write over it'
-        )
-    is_video = source.suffix.lower() in VIDEOS and source.is_file()
-    if is_video:
-        frames = Video(source)
-        total, items = len(frames) or None, named_frames(frames)
-    else:
-        paths = find_images(source)
-        root = source if source.is_dir() else source.parent
-        total, items = len(paths), named_images(paths, root)
+    check_out(out, args.force)
+    video = Video(source) if source.suffix.lower() in VIDEOS and source.is_file() else None
+    target = out / (f'{source.stem}.mp4' if video else 'pictures')
+    paths = [] if video else find_sources(source, target)
     predictor = Predictor(load_config(args.config), args.checkpoint, args.score, args.device)
 
     results = CocoResults(predictor.classes)
-    out.mkdir(parents=True, exist_ok=True)
-    writer = None
-    for name, image in track(items, 'detecting', total=total):
-        found, drawn = predictor(image)
-        results.add(name, found)
-        if is_video:
-            if writer is None:
-                height, width = drawn.shape[:2]
-                code = cv2.VideoWriter_fourcc(*'mp4v')
-                target = out / f'{source.stem}.mp4'
-                writer = cv2.VideoWriter(str(target), code, frames.rate, (width, height))
-            writer.write(drawn)
-        else:
-            target = out / 'pictures' / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(target), drawn)
-    if writer is not None:
-        writer.release()
+    skipped = 0
+    if video:
+        write_video(target, on_frames(video, predictor, results), video.rate)
+    else:
+        root = source if source.is_dir() else source.parent
+        skipped = on_images(paths, root, target, predictor, results)
+    if not results.images:
+        raise UserError(f'none of the {len(paths)} images in {source} can be read; store them anew')
     file = out / 'predictions.json'
-    file.write_text(json.dumps(results.as_dict()), encoding='utf-8')
-    print(f'{len(results.annotations)} objects on {len(results.images)} images')
-    print(f'drawn     {target if is_video else out / "pictures"}')
+    with written_whole(file) as draft:
+        draft.write_text(json.dumps(results.as_dict()), encoding='utf-8')
+    found, seen = counted(len(results.annotations), 'object'), counted(len(results.images), 'image')
+    print(f'{found} on {seen}')
+    print(f'drawn     {target}')
     print(f"in COCO's form  {file}")
+    if skipped:
+        raise UserError(
+            f'{skipped} of {len(paths)} images could not be read and are left out of {file}; '
+            'store those that are named above anew'
+        )
 
 
 if __name__ == '__main__':

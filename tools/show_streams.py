@@ -12,6 +12,7 @@ from dsnet_mm.engine.launch import load_config
 from dsnet_mm.engine.options import check_free
 from dsnet_mm.engine.predict import Predictor, find_images, read_image
 from dsnet_mm.errors import UserError, run_cli
+from dsnet_mm.files import check_place
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +37,7 @@ def main() -> None:
     if out.suffix not in ('.png', '.svg'):
         raise UserError(f'--out {out} must end in .png or .svg')
     check_free(out, args.force)
+    check_place(out)
     paths = find_images(args.image)
     image = read_image(paths[0])
     height, width = image.shape[:2]

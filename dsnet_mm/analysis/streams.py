@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
+from dsnet_mm.files import written_whole
 from dsnet_mm.models import DSBlock
 from dsnet_mm.models.ds_block import map_to_tokens, split_heads
 
@@ -132,7 +133,7 @@ def draw(
     streams: Streams,
     place: tuple[int, int],
     covered: tuple[float, float],
-    file: str | Path,
+    file: Path,
     title: str,
 ) -> None:
     """Draw the maps over the image.
@@ -144,6 +145,9 @@ def draw(
         covered: Shares of the maps' height and width that the image covers; the rest is padding.
         file: Picture to write, its ending tells the format.
         title: A line above.
+
+    Raises:
+        UserError: If the picture cannot be written.
     """
     panels = {
         'local stream: magnitude': streams.local,
@@ -167,4 +171,5 @@ def draw(
         axis.axis('off')
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
-    figure.savefig(file, dpi=110)
+    with written_whole(file) as draft:
+        figure.savefig(draft, dpi=110)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mmengine.config import Config
 from pycocotools import mask as rle
 
 from dsnet_mm.errors import UserError
+from dsnet_mm.files import written_whole
 
 from .checkpoint import check_fit, read_checkpoint
 
@@ -136,7 +138,11 @@ def find_images(source: str | Path) -> list[Path]:
     """
     source = Path(source)
     if source.is_dir():
-        found = sorted(path for path in source.rglob('*') if path.suffix.lower() in IMAGES)
+        found = sorted(
+            path
+            for path in source.rglob('*')
+            if path.suffix.lower() in IMAGES and not path.is_dir()
+        )
         if not found:
             raise UserError(f'{source} holds no images; they end in {", ".join(IMAGES)}')
         return found
@@ -156,17 +162,65 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UserError: If it cannot be read.
     """
-    image = mmcv.imread(str(path), channel_order='bgr')
+    try:
+        image = mmcv.imread(str(path), channel_order='bgr')
+    except (OSError, cv2.error):  # OpenCV fails over an empty file, and over too large an image
+        image = None
     if image is None:
         raise UserError(f'{path} cannot be read as an image; remove it or store it anew')
     return image
 
 
-class Video:
-    """The frames of a video file.
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an image, (H, W, 3), blue, green, red, in the format of the path's ending.
 
     Raises:
-        UserError: If the file cannot be read.
+        UserError: If the system does not allow it, or OpenCV does not write this format.
+    """
+    with written_whole(path) as draft:
+        try:
+            done = mmcv.imwrite(image, str(draft))
+        except cv2.error:
+            done = False
+        if not done:
+            raise UserError(
+                f'OpenCV cannot write {path}; store the image that it is drawn on as PNG or JPEG'
+            )
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
+    """Write a video in the format MP4.
+
+    Args:
+        path: The file.
+        frames: (H, W, 3) each, blue, green, red, all of one size; at least one.
+        rate: Frames in a second.
+
+    Raises:
+        UserError: If the system does not allow it, or OpenCV writes no such videos.
+    """
+    frames = iter(frames)
+    first = next(frames)
+    with written_whole(path) as draft:
+        code, size = cv2.VideoWriter_fourcc(*'mp4v'), first.shape[1::-1]
+        writer = cv2.VideoWriter(str(draft), code, rate, size)
+        if not writer.isOpened():
+            raise UserError(
+                f'OpenCV cannot write the video {path}; detect on its frames, stored as images, '
+                'such as by ffmpeg'
+            )
+        try:
+            for frame in itertools.chain([first], frames):
+                writer.write(frame)
+        finally:
+            writer.release()
+
+
+class Video:
+    """The frames of a video file, which can be walked through once.
+
+    Raises:
+        UserError: If the file cannot be read, or holds no frame.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -174,6 +228,9 @@ class Video:
         self.capture = cv2.VideoCapture(str(path))
         if not self.capture.isOpened():
             raise UserError(f'{path} cannot be read as a video; store it anew, such as by ffmpeg')
+        there, self._first = self.capture.read()
+        if not there:
+            raise UserError(f'{path} is a video without frames; store it anew, such as by ffmpeg')
         self.rate = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
 
     def __len__(self) -> int:
@@ -182,9 +239,8 @@ class Video:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the frames, (H, W, 3), blue, green, red."""
-        while True:
-            more, frame = self.capture.read()
-            if not more:
-                self.capture.release()
-                return
+        more, frame = True, self._first
+        while more:
             yield frame
+            more, frame = self.capture.read()
+        self.capture.release()
