@@ -662,9 +662,53 @@ def test_jobs_are_trained_at_the_same_time(tmp_path, monkeypatch, jobs, patience
 
 def test_jobs_share_the_cores(monkeypatch):
     monkeypatch.setattr(running.os, 'sched_getaffinity', lambda pid: set(range(6)))
-    assert Launch().threads() == {}
-    assert Launch(jobs=2).threads() == {'OMP_NUM_THREADS': '3'}
-    assert Launch(jobs=9).threads() == {'OMP_NUM_THREADS': '1'}
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    for jobs, threads in ((1, None), (2, '3'), (9, '1')):
+        assert Launch(jobs=jobs).environment(0).get('OMP_NUM_THREADS') == threads
+    monkeypatch.setenv('OMP_NUM_THREADS', '4')
+    assert Launch(jobs=2).environment(0)['OMP_NUM_THREADS'] == '4'
+
+
+@pytest.mark.parametrize(
+    ('seen', 'count', 'jobs', 'taken'),
+    [
+        (None, 2, 3, ['0', '1', '0']),
+        ('3, GPU-a,5', 3, 2, ['3', 'GPU-a']),
+        ('3,5,-1,6', 2, 3, ['3', '5', '3']),  # CUDA sees none from -1 on
+        (None, 1, 2, [None, None]),
+        ('', 0, 2, ['', '']),
+        (None, 2, 1, [None]),
+    ],
+)
+def test_jobs_take_the_gpus_in_turn(monkeypatch, seen, count, jobs, taken):
+    monkeypatch.setattr(running.torch.cuda, 'device_count', lambda: count)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    if seen is not None:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', seen)
+    launch = Launch(jobs=jobs)
+    assert [launch.environment(place).get('CUDA_VISIBLE_DEVICES') for place in range(jobs)] == taken
+
+
+def test_a_training_gets_the_gpu_of_the_one_that_ended(tmp_path, monkeypatch):
+    """The first one is there until the others, which share the second GPU, have ended."""
+    script = """
+import os, pathlib, sys, time
+mine = pathlib.Path(sys.argv[1])
+(mine / 'gpu').write_text(os.environ['CUDA_VISIBLE_DEVICES'])
+while mine.parent.name == 'one' and not (mine.parents[1] / 'three/seed_0/gpu').exists():
+    time.sleep(0.01)
+"""
+
+    def command(launch, task, checkpoint):
+        return [sys.executable, '-c', script, str(task.run.folder)]
+
+    monkeypatch.setattr(running, 'POLL', 0.01)
+    monkeypatch.setattr(Launch, 'command', command)
+    monkeypatch.setattr(running.torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    train_all(tasks_in(tmp_path, 'one', 'two', 'three'), Launch(jobs=2), Console(record=True))
+    gpus = {path.parents[1].name: path.read_text() for path in tmp_path.rglob('gpu')}
+    assert gpus == dict(one='0', two='1', three='1')
 
 
 def test_a_last_epoch_without_its_forerunner_is_not_thrown_away(tmp_path, fake_training):

@@ -22,7 +22,8 @@ from dsnet_mm.comparison.table import to_csv, to_markdown
 from dsnet_mm.comparison.verdict import answer
 from dsnet_mm.engine.launch import load_config
 from dsnet_mm.engine.options import Settings, check_at_least_one
-from dsnet_mm.errors import UserError, run_cli
+from dsnet_mm.errors import UserError, counted, run_cli
+from dsnet_mm.files import check_folder, written_whole
 
 
 class Options(Settings):
@@ -54,7 +55,10 @@ def parse_args() -> argparse.Namespace:
         help='folder of the runs, in CONFIG/seed_N or CONFIG each (default: work_dirs)',
     )
     parser.add_argument(
-        '--out', metavar='DIR', help='folder of the outcome (default: DIR/compare_SUITE)'
+        '--out',
+        metavar='OUT',
+        help='folder of the table and the plot, which are written anew each time (default: '
+        'DIR/compare_SUITE)',
     )
     parser.add_argument(
         '--only', metavar='PATTERN', help="configs by name, such as '*_dsnet_t_*' (default: all)"
@@ -70,7 +74,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=1,
         metavar='N',
-        help='trainings at a time, which share the cores (default: 1)',
+        help='trainings at a time, which share the cores and take GPUs in turn (default: 1)',
     )
     parser.add_argument('--gpus', type=int, metavar='N', help='GPUs of a training, by torchrun')
     parser.add_argument('--data-root', metavar='DIR', help="folder of the data, not the configs'")
@@ -107,7 +111,7 @@ def train_missing(
         )
     rows = read_all(suite, args, load)
     tasks = to_do([(entry, run) for entry, runs in rows for run in runs], load)
-    console.print(f'{len(tasks)} runs to be trained')
+    console.print(f'{counted(len(tasks), "run")} to be trained')
     return train_all(tasks, Launch(args.data_root, args.options, args.gpus, args.jobs), console)
 
 
@@ -118,6 +122,10 @@ def main() -> None:
         raise UserError(
             f'--jobs {args.jobs} is for trainings on one device; leave out --gpus or it'
         )
+    out = Path(args.out or Path(args.work_dirs) / f'compare_{args.suite}')
+    check_folder(out)
+    if args.run:
+        check_folder(Path(args.work_dirs))
     suite = get_suite(args.suite)
     if args.only:
         suite = suite.only(args.only)
@@ -151,12 +159,12 @@ def main() -> None:
         costs = count_costs(finished, suite.size, args.latency, status.update)
     results = {entry.label: Result(entry, runs, costs.get(entry.label)) for entry, runs in rows}
     answers = [answer(question, results) for question in suite.questions]
-    out = Path(args.out or Path(args.work_dirs) / f'compare_{suite.name}')
-    out.mkdir(parents=True, exist_ok=True)
     text = to_markdown(suite, results, answers)
-    (out / 'table.md').write_text(text, encoding='utf-8')
-    (out / 'table.csv').write_text(to_csv(suite, results), encoding='utf-8')
-    plot(suite, results, out / 'plot.png')
+    for file, content in (('table.md', text), ('table.csv', to_csv(suite, results))):
+        with written_whole(out / file) as draft:
+            draft.write_text(content, encoding='utf-8')
+    with written_whole(out / 'plot.png') as draft:
+        plot(suite, results, draft)
     console.print(text)
     for failure in failures.values():
         console.print(f'failed: {failure}')

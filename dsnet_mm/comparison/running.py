@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -72,10 +73,23 @@ class Launch:
     gpus: int | None = None
     jobs: int = 1
 
-    def threads(self) -> dict[str, str]:
-        """Return the environment by which trainings at one time share the cores."""
-        share = max(1, len(os.sched_getaffinity(0)) // self.jobs)
-        return {'OMP_NUM_THREADS': str(share)} if self.jobs > 1 else {}
+    def environment(self, place: int) -> dict[str, str]:
+        """Return the environment by which trainings at one time share the cores and the GPUs.
+
+        Args:
+            place: Which of the trainings at one time it is for, from 0 on; they take the GPUs that
+                this process sees in turn.
+        """
+        mine = dict(os.environ)
+        if self.jobs > 1:
+            share = max(1, len(os.sched_getaffinity(0)) // self.jobs)
+            mine.setdefault('OMP_NUM_THREADS', str(share))
+            count = torch.cuda.device_count()
+            if count > 1:
+                all_of_them = ','.join(map(str, range(count)))
+                names = mine.get('CUDA_VISIBLE_DEVICES', all_of_them).split(',')[:count]
+                mine['CUDA_VISIBLE_DEVICES'] = names[place % count].strip()
+        return mine
 
     def command(self, task: Task, checkpoint: Path | None) -> list[str]:
         """Return the command of a training, which goes on from ``checkpoint`` if there is one."""
@@ -154,7 +168,9 @@ def train_all(tasks: Sequence[Task], launch: Launch, console: Console) -> dict[s
                     title = f'run {number} of {len(tasks)}: {task.run.name}'
                     console.print(title, highlight=False, markup=False)
                     try:
-                        running.append(Training(task, launch, progress))
+                        taken = {training.place for training in running}
+                        place = min(set(range(launch.jobs)) - taken)
+                        running.append(Training(task, launch, progress, place))
                     except UserError as error:
                         fail(task, str(error))
                         done += task.epochs
@@ -200,12 +216,13 @@ class Training:
         task: What to train.
         launch: How.
         progress: The display.
+        place: Which of the trainings at one time it is, see :meth:`Launch.environment`.
 
     Raises:
         UserError: If what stands of the run cannot be gone on from.
     """
 
-    def __init__(self, task: Task, launch: Launch, progress: Progress) -> None:
+    def __init__(self, task: Task, launch: Launch, progress: Progress, place: int) -> None:
         folder = task.run.folder
         # mmengine evaluates behind an epoch that it trains, so the last one is trained anew
         checkpoint = newest_checkpoint(folder, before=task.epochs)
@@ -216,6 +233,7 @@ class Training:
             )
         folder.mkdir(parents=True, exist_ok=True)
         self.task = task
+        self.place = place
         self._progress = progress
         self._line = progress.add_task(task.run.name, total=task.epochs, unit='epochs')
         with task.log.open('a', encoding='utf-8') as log:
@@ -223,7 +241,7 @@ class Training:
                 launch.command(task, checkpoint),
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**launch.threads(), **os.environ},
+                env=launch.environment(place),
             )
 
     def update(self) -> float:
