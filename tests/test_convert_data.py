@@ -349,8 +349,8 @@ def test_an_image_without_text_file_has_no_objects(yolo):
     conversion = convert('yolo', str(root), str(root / 'annotations'))
     assert conversion.written[0].empty == 1
     assert conversion.remarks == (
-        '1 images have no text file and count as images without objects',
-        f'1 text files have no image, {root}/labels/val/lost.txt among them',
+        'counted 1 image without a text file as having no objects',
+        f'passed over 1 text file without an image, {root}/labels/val/lost.txt among them',
     )
     assert len(load(root / 'annotations/val.json')['images']) == len(objects)
 
@@ -361,7 +361,7 @@ def test_an_image_without_xml_file_is_left_out_and_told(voc):
     lost = sorted((root / 'JPEGImages').iterdir())[0]
     (root / 'Annotations' / f'{lost.stem}.xml').unlink()
     conversion = convert('voc', str(root), str(root / 'out'))
-    remark = f'1 images have no XML file and are left out, {lost} among them'
+    remark = f'left out 1 image without an XML file, {lost} among them'
     assert remark in conversion.remarks
     assert conversion.written[0].images == len(objects) - 1
     image_sets(root, dict(train=[Path(name) for name in objects if Path(name).name != lost.name]))
@@ -402,6 +402,11 @@ def settings(text):
 
 def remove_first_image(root):
     next(iter(sorted((root / 'JPEGImages').iterdir()))).unlink()
+
+
+def double_first_image(root):
+    path = next(iter(sorted((root / 'JPEGImages').iterdir())))
+    path.with_suffix('.png').write_bytes(path.read_bytes())
 
 
 def break_first_image(root):
@@ -445,6 +450,10 @@ VOC_FAULTS = {
         'has fewer than three points',
     ),
     'no image': (remove_first_image, 'there is no image'),
+    'two images': (
+        double_first_image,
+        '.png, so that one of them has to get another name or place',
+    ),
     'an image cut off': (break_first_image, 'cannot be read (no image)'),
     'a list of missing files': (
         lambda root: image_sets(root, dict(train=[Path('nowhere')])),
@@ -452,12 +461,12 @@ VOC_FAULTS = {
     ),
 }
 YOLO_FAULTS = {
-    'no text file at all': (remove_labels, 'images but no text file for any of them'),
+    'no text file at all': (remove_labels, 'images but no text file for any; give'),
     'no object at all': (empty_labels, 'has no object in any of its label files'),
     'words': (rewrite(b'circle 0.5 0.5 0.1 0.1'), "line 1: 'circle 0.5 0.5 0.1 0.1' are not all"),
     'pixels': (rewrite(b'0 48 48 10 10'), 'line 1: 48 is no fraction of the image'),
-    'three numbers': (rewrite(b'0 0.5 0.5 0.1'), 'line 1: 3 numbers follow the class'),
-    'an odd polygon': (rewrite(b'0 .1 .1 .2 .2 .3 .3 .4'), 'line 1: 7 numbers follow the class'),
+    'three numbers': (rewrite(b'0 0.5 0.5 0.1'), 'line 1: 3 numbers after the class'),
+    'an odd polygon': (rewrite(b'0 .1 .1 .2 .2 .3 .3 .4'), 'line 1: 7 numbers after the class'),
     'an unknown class': (
         rewrite(b'0 .5 .5 .1 .1\n4 .5 .5 .1 .1'),
         'line 2: there is no class 4, only 0 to 3',
@@ -513,7 +522,7 @@ def test_skip_leaves_faulty_images_out(monkeypatch, capsys, voc):
     path = first_label(root)
     path.write_text('<html/>')
     assert run(monkeypatch, 'voc', root, root / 'out', '--skip') == 0
-    assert f'1 images are left out, that of {path} among them' in capsys.readouterr().out
+    assert f'left out 1 image, that of {path} among them' in capsys.readouterr().out
     assert len(load(root / 'out/all.json')['images']) == len(objects) - 1
 
 
@@ -531,7 +540,7 @@ def test_bad_arguments(monkeypatch, capsys, voc):
         (['voc', root, root / 'x.json'], 'x.json is no folder'),
         (['voc', root, root / 'file/below'], 'below: Not a directory; give another folder'),
         (['voc', root, target, '--val', 1], '--val is 1, but must be a share between 0 and 1'),
-        (['voc', root, target, '--val', 0.95], '--val 0.95 leaves none of the 8 images'),
+        (['voc', root, target, '--val', 0.95], '--val 0.95 leaves none of 8 images'),
         (['voc', root, target, '--classes', 'a', 'a'], '--classes names a class twice'),
         (['voc', root, target, '--classes', 'a'], 'is not among --classes'),
     ]

@@ -49,6 +49,14 @@ def test_images_of_large_objects_are_picked(ann_file, count, chosen):
     assert [category['id'] for category in data['categories']] == chosen[::-1]
 
 
+def test_an_image_without_a_side_is_named(ann_file):
+    data = json.loads(ann_file.read_text())
+    data['images'][2]['width'] = 0
+    ann_file.write_text(json.dumps(data))
+    with pytest.raises(UserError, match='has 1 image without width or height, that with the id 3'):
+        pick_images(ann_file, 1)
+
+
 def test_too_few_images_are_named(ann_file, tmp_path):
     with pytest.raises(UserError, match='has 4 images with objects, fewer than 5'):
         pick_images(ann_file, 5)

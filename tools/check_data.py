@@ -12,7 +12,7 @@ from rich.progress import track
 from dsnet_mm.data.checking import drawing, report
 from dsnet_mm.data.checking.check import check_set
 from dsnet_mm.engine.launch import load_config
-from dsnet_mm.errors import UserError, run_cli
+from dsnet_mm.errors import UserError, counted, run_cli
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,11 +67,12 @@ def main() -> None:
             found.coco, args.images, args.draw, places,
             lambda items: track(items, 'drawing', console=console),
         )  # fmt: skip
-        console.print(f'{drawn} images drawn into {args.draw}', markup=False, soft_wrap=True)
+        done = f'{counted(drawn, "image")} drawn into {args.draw}'
+        console.print(done, markup=False, soft_wrap=True)
     if found.problems:
         raise UserError(
-            f'{args.ann_file} has {len(found.problems)} kinds of problems; mend what is said '
-            'above, then check again'
+            f'{args.ann_file} has {counted(len(found.problems), "kind")} of problems; mend what is '
+            'said above, then check again'
         )
     console.print(f'{args.ann_file}: nothing is wrong', markup=False, soft_wrap=True)
 

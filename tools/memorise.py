@@ -13,7 +13,7 @@ from dsnet_mm.data.locate import check_data
 from dsnet_mm.engine.launch import load_config, train
 from dsnet_mm.engine.memorise import BATCH, STREAMS, pick_images, set_up_memorising
 from dsnet_mm.engine.options import check_at_least_one
-from dsnet_mm.errors import run_cli
+from dsnet_mm.errors import counted, run_cli
 from dsnet_mm.files import make_folder
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     metrics = train(cfg)
     epochs = MessageHub.get_current_instance().get_info('epoch') + 1
     shown = epochs * cfg.train_dataloader.dataset.times * args.images
-    print(f'\n{name} after {shown} images in batches of {BATCH}:')
+    print(f'\n{name} after {counted(shown, "image")} in batches of {BATCH}:')
     for metric in ('bbox', 'segm'):
         if f'coco/{metric}_mAP' in metrics:
             print(f'  {metric} AP {metrics[f"coco/{metric}_mAP"]:.3f} on the images themselves')

@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from dsnet_mm.data.checking.classes import head_classes
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, counted
 from dsnet_mm.models import DSBlock
 
 STREAMS = ('local', 'global')
@@ -74,29 +74,39 @@ def pick_images(ann_file: str | Path, count: int) -> dict[str, Any]:
         The annotations of these images and their categories, in COCO format.
 
     Raises:
-        UserError: If the file cannot be read or has fewer images with objects.
+        UserError: If the file cannot be read, an image has no size, or fewer have objects.
     """
     try:
         data = json.loads(Path(ann_file).read_bytes())
-        areas = {image['id']: image['width'] * image['height'] for image in data['images']}
+        sizes = {image['id']: (image['width'], image['height']) for image in data['images']}
+        areas = {number: width * height for number, (width, height) in sizes.items()}
+        empty = [number for number, size in sizes.items() if min(size) < 1]
+        if empty:
+            raise UserError(
+                f'{ann_file} has {counted(len(empty), "image")} without width or height, that with '
+                f'the id {empty[0]} among them; let tools/check_data.py name them and mend the file'
+            )
         smallest: dict[int, float] = {}
         for item in data['annotations']:
             number = item['image_id']
             share = 0.0 if item.get('iscrowd') else item['area'] / areas[number]
             smallest[number] = min(share, smallest.get(number, 1.0))
+        chosen = sorted(smallest, key=lambda number: (-smallest[number], number))[:count]
+        if len(chosen) < count:
+            raise UserError(
+                f'{ann_file} has {counted(len(chosen), "image")} with objects, fewer than {count}; '
+                'give a smaller --images'
+            )
+        objects = [item for item in data['annotations'] if item['image_id'] in chosen]
+        shown = {item['category_id'] for item in objects}
+        return {
+            **data,
+            'images': [image for image in data['images'] if image['id'] in chosen],
+            'annotations': objects,
+            'categories': [item for item in data['categories'] if item['id'] in shown],
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'{ann_file} cannot be read as COCO annotations: {error!r}') from error
-    chosen = sorted(smallest, key=lambda number: (-smallest[number], number))[:count]
-    if len(chosen) < count:
-        raise UserError(f'{ann_file} has {len(chosen)} images with objects, fewer than {count}')
-    objects = [item for item in data['annotations'] if item['image_id'] in chosen]
-    shown = {item['category_id'] for item in objects}
-    return {
-        **data,
-        'images': [image for image in data['images'] if image['id'] in chosen],
-        'annotations': objects,
-        'categories': [item for item in data['categories'] if item['id'] in shown],
-    }
 
 
 def set_up_memorising(
@@ -121,8 +131,8 @@ def set_up_memorising(
     times = passes // (EPOCHS * images)
     if times < 1:
         raise UserError(
-            f'{passes} passes over {images} images are too few for {EPOCHS} evaluations; give at '
-            f'least {EPOCHS * images}'
+            f'{counted(passes, "pass", "passes")} over {counted(images, "image")} are too few for '
+            f'{EPOCHS} evaluations; give at least {EPOCHS * images}'
         )
     with_mask = 'mask_head' in cfg.model.get('roi_head', {})
     backbone = cfg.model.backbone

@@ -16,6 +16,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as rle
 
 from dsnet_mm.errors import UserError
+from dsnet_mm.files import check_folder, written_whole
 
 from .finding import Finding
 from .reading import CocoFile, Mask
@@ -24,20 +25,15 @@ FARTHEST = 1e5  # pixels; pycocotools walks along polygons pixel by pixel
 
 
 def check_target(folder: str) -> None:
-    """Look whether pictures can go into a folder without touching what is there.
+    """Look whether pictures can go into a folder without touching what is there; make nothing.
 
     Raises:
-        UserError: If it holds files or cannot be made.
+        UserError: If it holds files, or cannot be made or written to.
     """
     path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise UserError(f'{folder} holds files already; give --draw a new or empty folder')
-    except OSError as error:
-        raise UserError(
-            f'cannot draw into {folder}: {error.strerror}; give --draw another folder'
-        ) from error
+    check_folder(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f'{folder} holds files already; give --draw a new or empty folder')
 
 
 def choose(coco: CocoFile, findings: Sequence[Finding], count: int) -> list[int]:
@@ -78,12 +74,15 @@ def draw(
     Args:
         coco: The annotation file.
         folder: The folder of the images.
-        target: The folder of the pictures, see :func:`check_target`.
+        target: The folder of the pictures, see :func:`check_target`; made if it is missing.
         places: Places of the images.
         progress: Wraps the places to show how far the work is.
 
     Returns:
         How many were drawn.
+
+    Raises:
+        UserError: If a picture cannot be written.
     """
     visualizer = DetLocalVisualizer()
     names = tuple(name or '?' for name in coco.categories.names)
@@ -96,9 +95,9 @@ def draw(
             continue
         sample = DetDataSample(gt_instances=_instances(coco, place, image.shape[:2]))
         file = Path(target, f'{number:03d}_{Path(name).stem}.jpg')
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), written_whole(file) as draft:
             warnings.simplefilter('ignore', UserWarning)  # boxes at the very edge get one each
-            visualizer.add_datasample('', image, sample, draw_pred=False, out_file=str(file))
+            visualizer.add_datasample('', image, sample, draw_pred=False, out_file=str(draft))
         drawn += 1
     return drawn
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsnet_mm.data.image_files import Progress, State, open_images
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, counted
 
 from . import coco, voc, yolo
 from .sample import ALL, Found, Labels
@@ -81,7 +81,9 @@ def convert(
     coco.write(contents)
     remarks = labels.remarks
     if faults:
-        remarks += (f'{len(faults)} images are left out, that of {next(iter(faults))} among them',)
+        remarks += (
+            f'left out {counted(len(faults), "image")}, that of {next(iter(faults))} among them',
+        )
     written = tuple(coco.count(path, content) for path, content in contents.items())
     return Conversion(labels.classes, written, remarks)
 
@@ -107,7 +109,8 @@ def _divide(root: Path, found: Found, val: float) -> None:
     number = max(1, round(val * len(pairs)))
     if number >= len(pairs):
         raise UserError(
-            f'--val {val:g} leaves none of the {len(pairs)} images to train on; give a smaller one'
+            f'--val {val:g} leaves none of {counted(len(pairs), "image")} to train on; give '
+            'a smaller one'
         )
     kept = {pair.image for pair in ranked[:number]}
     found.splits['train'] = [pair for pair in pairs if pair.image not in kept]

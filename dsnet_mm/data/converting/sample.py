@@ -27,10 +27,17 @@ class LabelError(Exception):
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and the file of its labels, None where there is none."""
+    """An image and the file of its labels.
+
+    Attributes:
+        image: The image.
+        label: The file, None where there is none.
+        rivals: Other images that the file may be for just as well.
+    """
 
     image: Path
     label: Path | None
+    rivals: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsnet_mm.data.image_files import SUFFIXES
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, counted
 
 from .sample import Found, Item, LabelError, Labels, Pair, split_of
 
@@ -72,6 +72,11 @@ def read_all(
         if pair.image not in sizes:
             continue
         try:
+            if pair.rivals:
+                raise LabelError(
+                    f'it may be for {pair.image} or for {pair.rivals[0]}, so that one of them has '
+                    'to get another name or place'
+                )
             said, entries[pair.image] = read(pair.label)
             _check_size(said, sizes[pair.image], pair.image)
             _check_entries(entries[pair.image], classes)
@@ -88,7 +93,7 @@ def read_all(
     remarks = [remark]
     if found.unlabelled:
         remarks.append(
-            f'{len(found.unlabelled)} images have no XML file and are left out, '
+            f'left out {counted(len(found.unlabelled), "image")} without an XML file, '
             f'{found.unlabelled[0]} among them'
         )
     items = {image: [to_item(entry, origin) for entry in entries[image]] for image in entries}
@@ -211,14 +216,14 @@ class _Folders:
     """Where the images lie; each folder is listed once."""
 
     def __init__(self) -> None:
-        self._listed: dict[Path, dict[str, Path]] = {}
+        self._listed: dict[Path, dict[str, list[Path]]] = {}
 
     def pair(self, label: Path) -> Pair:
         """An XML file and the image of the same name beside it or in a folder for images."""
         for folder in self._candidates(label.parent):
-            image = self._images(folder).get(label.stem)
+            image, *rivals = self._images(folder).get(label.stem, [None])
             if image:
-                return Pair(image, label)
+                return Pair(image, label, tuple(rivals))
         return Pair(label.with_suffix('.jpg'), label)
 
     def without_label(self, pairs: Iterable[Pair]) -> list[Path]:
@@ -228,7 +233,8 @@ class _Folders:
         return sorted(
             image
             for folder in folders
-            for image in self._images(folder).values()
+            for images in self._images(folder).values()
+            for image in images
             if image not in labelled
         )
 
@@ -242,10 +248,11 @@ class _Folders:
                     yield Path(*parts[:place], name, *parts[place + 1 :])
                 return
 
-    def _images(self, folder: Path) -> dict[str, Path]:
-        """The images of a folder by their names without ending."""
+    def _images(self, folder: Path) -> dict[str, list[Path]]:
+        """The images of a folder by their names without ending, which several may have."""
         if folder not in self._listed:
-            files = folder.iterdir() if folder.is_dir() else ()
-            images = (path for path in files if path.suffix.lower() in SUFFIXES)
-            self._listed[folder] = {path.stem: path for path in images}
+            listed = self._listed[folder] = {}
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.suffix.lower() in SUFFIXES:
+                    listed.setdefault(path.stem, []).append(path)
         return self._listed[folder]

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, counted
 
 from .sample import Found, Item, LabelError, Labels, Pair, find_images, replace_folder, split_of
 
@@ -42,8 +42,8 @@ def find(root: Path) -> Found:
     pairs = found.pairs()
     if not any(pair.label for pair in pairs):
         raise UserError(
-            f'{root} has {len(pairs)} images but no text file for any of them; give the folder of '
-            "a YOLO set, whose text files lie beside the images or in 'labels' beside 'images'"
+            f'{root} has {counted(len(pairs), "image")} but no text file for any; give the folder '
+            "of a YOLO set, whose text files lie beside the images or in 'labels' beside 'images'"
         )
     return found
 
@@ -81,10 +81,13 @@ def read_all(
             faults[pair.label] = str(error)
     remarks = []
     if bare:
-        remarks.append(f'{bare} images have no text file and count as images without objects')
+        remarks.append(f'counted {counted(bare, "image")} without a text file as having no objects')
     orphans = list(_orphans(found))
     if orphans:
-        remarks.append(f'{len(orphans)} text files have no image, {orphans[0]} among them')
+        remarks.append(
+            f'passed over {counted(len(orphans), "text file")} without an image, {orphans[0]} '
+            'among them'
+        )
     return Labels(items, names, faults, tuple(remarks))
 
 
@@ -143,7 +146,8 @@ def _item(words: list[str], size: tuple[int, int], classes: Sequence[str], keypo
         values = values[:4]  # a confidence follows
     if len(values) < 4 or len(values) % 2:
         raise LabelError(
-            f'{len(values)} numbers follow the class, neither a box of 4 nor pairs of a polygon'
+            f'{counted(len(values), "number")} after the class, neither a box of 4 nor pairs of '
+            'a polygon'
         )
     if min(values) < -_OVER or max(values) > 1 + _OVER:
         beyond = next(value for value in values if not -_OVER <= value <= 1 + _OVER)
