@@ -11,7 +11,7 @@ import torch
 from mmdet.testing import demo_mm_inputs
 from torch import nn
 
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, counted
 
 from .building import build_candidate
 from .macs import count_model_macs, count_parameters
@@ -57,8 +57,8 @@ class Setting:
             )
         if min(self.height, self.width, self.batch) < 1:
             raise UserError(
-                f'{self.batch} images of {self.height}x{self.width} pixels cannot be measured; '
-                'height, width and batch start at 1'
+                f'{counted(self.batch, "image")} of {self.height}x{self.width} pixels cannot be '
+                'measured; height, width and batch start at 1'
             )
         if self.device.startswith('cuda') and not torch.cuda.is_available():
             raise UserError('no GPU is found; use the device cpu, or a PyTorch that sees the GPU')

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, counted
 
 from .benchmark import Spread
 
@@ -33,8 +33,8 @@ def loading_times(
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     if len(dataset) <= images:
         raise UserError(
-            f'the training set of {cfg.filename} has {len(dataset)} images, too few to load '
-            f'{images} and one before; give a smaller --images'
+            f'the training set of {cfg.filename} has {counted(len(dataset), "image")}, too few '
+            f'to load {images} and one before; give a smaller --images'
         )
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)  # as in the workers of a data loader
@@ -61,12 +61,13 @@ def describe(seconds: list[float], rates: Iterable[float]) -> str:
     """Report in a few lines."""
     spread = Spread.of(seconds)
     lines = [
-        f'{len(seconds)} images, one process: {len(seconds) / sum(seconds):.1f} images/s; '
-        f'{1e3 * spread.median:.0f} ms an image (quartiles {1e3 * spread.lower:.0f} and '
+        f'{counted(len(seconds), "image")}, one process: {len(seconds) / sum(seconds):.1f} '
+        f'images/s; {1e3 * spread.median:.0f} ms an image (quartiles {1e3 * spread.lower:.0f} and '
         f'{1e3 * spread.upper:.0f})'
     ]
     lines += [
-        f'a GPU that trains {rate:g} images/s needs {workers_needed(seconds, rate)} workers'
+        f'a GPU that trains {rate:g} images/s needs '
+        + counted(workers_needed(seconds, rate), 'worker')
         for rate in rates
     ]
     return '\n'.join(lines)

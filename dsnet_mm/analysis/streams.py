@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, counted
 from dsnet_mm.files import written_whole
 from dsnet_mm.models import DSBlock
 from dsnet_mm.models.ds_block import map_to_tokens, split_heads
@@ -52,7 +52,9 @@ def find_block(backbone: nn.Module, stage: int, block: int) -> DSBlock:
         if any(isinstance(block, DSBlock) for block in getattr(stage, 'blocks', []))
     ]
     if not 1 <= stage <= len(stages):
-        raise UserError(f'stage {stage} does not exist; the backbone has {len(stages)} DS stages')
+        raise UserError(
+            f'stage {stage} does not exist; the backbone has {counted(len(stages), "DS stage")}'
+        )
     blocks = stages[stage - 1].blocks
     if block != -1 and not 1 <= block <= len(blocks):
         raise UserError(f'block {block} does not exist; stage {stage} has {len(blocks)}')
