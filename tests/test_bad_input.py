@@ -53,6 +53,11 @@ test.py DEMO text.txt --data-root SHAPES | text.txt is damaged
 test.py DEMO list.pth --data-root SHAPES | list.pth has no state_dict
 test.py DEMO other.pth --data-root folder | instances_val2017.json is missing
 test.py DEMO other.pth --data-root SHAPES --out x.json | --out x.json must end in .pkl
+test.py DEMO other.pth --data-root SHAPES --out full.pkl | full.pkl stands already; name another
+test.py DEMO other.pth --data-root SHAPES --out full --force | full is a folder; name a file
+test.py DEMO other.pth --data-root SHAPES --out text.txt/x.pkl | text.txt is no folder; name
+test.py DEMO other.pth --data-root SHAPES --show-dir full | full holds files already; name another
+test.py DEMO other.pth --data-root SHAPES --show-dir text.txt | text.txt is no folder; name
 test.py CLASSIFIER other.pth --fuse | --fuse does not go with the EMAHook
 test.py DEMO | required: checkpoint
 convert_weights.py none.pth out.pth | none.pth cannot be read, give the path
@@ -75,7 +80,7 @@ model_info.py DEMO --size 64 64 --write text.txt | text.txt has no place for the
 model_info.py DEMO --size 64 64 --write none.md | none.md cannot be read
 benchmark.py none | none is unknown; give the path of a config
 benchmark.py dsnet_t --sizes large | large is no size; give HEIGHTxWIDTH
-benchmark.py dsnet_t --sizes 0x5 | 1 images of 0x5 pixels cannot be measured
+benchmark.py dsnet_t --sizes 0x5 | 1 image of 0x5 pixels cannot be measured
 benchmark.py dsnet_t --batches 0 | 0 images of 800x1344 pixels cannot be measured
 benchmark.py dsnet_t --rounds 0 | at least one candidate and one round
 benchmark.py dsnet_t --dtype int8 | choose from
@@ -92,7 +97,7 @@ predict.py DEMO other.pth folder | folder holds no images
 predict.py DEMO other.pth half.mp4 | half.mp4 cannot be read as a video
 predict.py DEMO other.pth empty.avi | empty.avi is a video without frames; store it anew
 predict.py DEMO other.pth picture.png --score 2 | --score 2.0 must be within 0 and 1
-predict.py DEMO other.pth picture.png --out full | full stands already; name another
+predict.py DEMO other.pth picture.png --out full | full holds files already; name another folder
 predict.py DEMO other.pth picture.png --out text.txt | text.txt is no folder; name another
 predict.py DEMO other.pth picture.png --out text.txt --force | text.txt is no folder; name another
 predict.py DEMO other.pth picture.png --out text.txt/x | since text.txt is no folder; name another
@@ -124,16 +129,21 @@ memorise.py CONFIG --data-root SHAPES --images 1000 | fewer than 1000
 memorise.py CONFIG --data-root SHAPES --work-dir text.txt | another folder by --work-dir
 memorise.py CONFIG --data-root SHAPES --cut both | choose from
 memorise.py CONFIG --data-root SHAPES --images 0 | --images 0 must be at least 1
-memorise.py CONFIG --data-root SHAPES --images 2 --passes 1 | 1 passes over 2 images are too few
+memorise.py CONFIG --data-root SHAPES --images 2 --passes 1 | 1 pass over 2 images are too few
 compare.py --suite mine | choose from
 compare.py --only nothing | no config of the suite shapes matches nothing; they are
 compare.py --seeds 0 | --seeds 0 must be at least 1
-compare.py --work-dirs text.txt | none of these runs in text.txt is finished
+compare.py --work-dirs text.txt | since text.txt is no folder; name another
+compare.py --work-dirs folder | none of these runs in folder is finished
+compare.py --work-dirs folder --out text.txt | text.txt is no folder; name another
+compare.py --work-dirs text.txt --out folder --run | text.txt is no folder; name another
 check_data.py none.json folder | none.json cannot be read: No such file
 check_data.py half.json folder | half.json is no JSON
 check_data.py list.json folder | list.json holds a list, but
 check_data.py coco.json none | none is no folder; give the one to which
 check_data.py coco.json folder --draw full | full holds files already; give --draw a new
+check_data.py coco.json folder --draw text.txt/x | since text.txt is no folder; name another
+check_data.py none.json folder --draw new | none.json cannot be read: No such file
 check_data.py coco.json folder --config none.py | none.py is no file; give the path
 convert_data.py voc none out | none is no folder; give the folder of the set
 convert_data.py voc folder out | folder has no XML file in it; give
@@ -143,6 +153,7 @@ convert_data.py coco folder out | choose from
 plot_log.py folder | folder holds no log of a training; give the work dir
 plot_log.py run --keys nothing | no log holds nothing; choose from
 plot_log.py run --out none/x.png | none/x.png cannot be written; choose another place
+plot_log.py plotted | plotted/curves.png stands already; name another file, or give --force
 plot_log.py run --out picture.png | picture.png stands already; name another
 make_shapes.py --root out --size 1 | --size is 1, but must be at least 32
 make_shapes.py --root out --train -1 | --train is -1, but must be at least 1
@@ -192,6 +203,9 @@ def place(tmp_path_factory) -> Path:
     torch.save([1, 2], place / 'list.pth')
     torch.save({'state_dict': {'weight': torch.ones(1)}, 'meta': {}}, place / 'other.pth')
     write_run(place / 'run', bbox=30)
+    write_run(place / 'plotted', bbox=30)
+    (place / 'plotted' / 'curves.png').write_bytes(b'mine')
+    (place / 'full.pkl').write_bytes(b'mine')
     return place
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from dsnet_mm.comparison.curves import plot_curves
 from dsnet_mm.engine.options import check_free
 from dsnet_mm.errors import run_cli
+from dsnet_mm.files import check_place
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,15 +25,16 @@ def parse_args() -> argparse.Namespace:
         '--out',
         help='picture to write, PNG, PDF or SVG (default: curves.png in the first work dir)',
     )
-    parser.add_argument('--force', action='store_true', help='write over the picture of --out')
+    parser.add_argument('--force', action='store_true', help='write over the picture')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    out = args.out or Path(args.work_dirs[0]) / 'curves.png'
-    if args.out:
-        check_free(Path(out), args.force)
+    out = Path(args.out or Path(args.work_dirs[0]) / 'curves.png')
+    check_free(out, args.force)
+    if args.out:  # what is wrong with a work dir, the reading of its log tells
+        check_place(out)
     plot_curves(args.work_dirs, out, args.keys)
     print(f'the curves are in {out}')
 

@@ -12,6 +12,7 @@ import numpy as np
 from rich.progress import track
 
 from dsnet_mm.engine.launch import load_config
+from dsnet_mm.engine.options import check_empty
 from dsnet_mm.engine.predict import (
     VIDEOS,
     CocoResults,
@@ -23,7 +24,7 @@ from dsnet_mm.engine.predict import (
     write_video,
 )
 from dsnet_mm.errors import UserError, counted, run_cli
-from dsnet_mm.files import check_folder, written_whole
+from dsnet_mm.files import written_whole
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,19 +41,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     parser.add_argument('--force', action='store_true', help='write over what is in DIR')
     return parser.parse_args()
-
-
-def check_out(out: Path, force: bool) -> None:
-    """Look whether the outcome can go into ``out``.
-
-    Raises:
-        UserError: If it cannot, or if files are there and ``force`` is not given.
-    """
-    check_folder(out)
-    if out.is_dir() and any(out.iterdir()) and not force:
-        raise UserError(
-            f'{out} stands already; name another folder by --out, or give --force to write over it'
-        )
 
 
 def find_sources(source: Path, pictures: Path) -> list[Path]:
@@ -101,7 +89,7 @@ def main() -> None:
     if not 0 <= args.score <= 1:
         raise UserError(f'--score {args.score} must be within 0 and 1')
     source, out = Path(args.source), Path(args.out)
-    check_out(out, args.force)
+    check_empty(out, '--out', args.force)
     video = Video(source) if source.suffix.lower() in VIDEOS and source.is_file() else None
     target = out / (f'{source.stem}.mp4' if video else 'pictures')
     paths = [] if video else find_sources(source, target)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dsnet_mm.engine.launch import evaluate, load_config
-from dsnet_mm.engine.options import add_shared_options
+from dsnet_mm.engine.options import add_shared_options, check_empty, check_free
 from dsnet_mm.errors import run_cli
+from dsnet_mm.files import check_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -14,8 +16,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file, as tools/train.py writes it')
     add_shared_options(parser)
-    parser.add_argument('--out', help='store the predictions in this .pkl file')
-    parser.add_argument('--show-dir', help='store images with the predictions in this folder')
+    parser.add_argument('--out', metavar='FILE', help='store the predictions in this .pkl file')
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='store images with the predictions in this folder'
+    )
+    parser.add_argument(
+        '--force', action='store_true', help='write over FILE and over what is in DIR'
+    )
     parser.add_argument(
         '--fuse',
         action='store_true',
@@ -27,6 +34,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.out:
+        check_free(Path(args.out), args.force)
+        check_folder(Path(args.out).parent)
+    if args.show_dir:
+        check_empty(Path(args.show_dir), '--show-dir', args.force)
     cfg = load_config(args.config, args.work_dir, args.cfg_options, args.data_root, args.launcher)
     evaluate(cfg, args.checkpoint, out=args.out, show_dir=args.show_dir, fuse=args.fuse)
 
