@@ -21,6 +21,7 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from test_check_data import ENTRY_FAULTS
 from test_convert_data import CLASSES, build
+from test_predict import make_detector
 
 from dsnet_mm.engine import initial_weights
 from dsnet_mm.engine.initial_weights import check_initial_weights
@@ -73,7 +74,7 @@ def test_convert_and_check(place, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_train_and_test(place, monkeypatch):
-    convert, _, train, test, _ = COMMANDS
+    convert, _, train, test, *_ = COMMANDS
     assert type_in(convert, monkeypatch) == 0
     for command in (train, test):
         words = shlex.split(command.replace('epoch_8', 'epoch_1'))[1:]
@@ -84,6 +85,44 @@ def test_train_and_test(place, monkeypatch):
         assert done.returncode == 0, done.stderr
     assert (place / 'work_dirs/retinanet_dsnet_s_finetune/epoch_1.pth').exists()
     assert list((place / 'work_dirs').rglob('own_found/*.jpg'))
+
+
+def test_detect(place, monkeypatch, capsys):
+    """With a small backbone and small images in the place of the config's, not trained."""
+    _, _, _, _, detect, _ = COMMANDS
+    config = 'finetune/retinanet_dsnet_s_finetune'
+    (place / 'configs').unlink()
+    (place / 'configs/finetune').mkdir(parents=True)
+    _, checkpoint = make_detector(place / 'configs', config, 'dict(score_thr=0, max_per_img=2)')
+    (place / 'work_dirs/retinanet_dsnet_s_finetune').mkdir(parents=True)
+    checkpoint.rename(place / 'work_dirs/retinanet_dsnet_s_finetune/epoch_8.pth')
+    assert type_in(detect, monkeypatch) == 0
+    output = capsys.readouterr().out
+    found = json.loads((place / 'work_dirs/own_predictions/predictions.json').read_text())
+    names = sorted(path.name for path in (place / 'data/own/JPEGImages').iterdir())
+    assert f'{len(found["annotations"])} objects on {len(names)} images' in output
+    assert [image['file_name'] for image in found['images']] == [f'JPEGImages/{n}' for n in names]
+    drawn = place / 'work_dirs/own_predictions/pictures/JPEGImages'
+    assert sorted(path.name for path in drawn.iterdir()) == names
+
+
+def test_which_configs_can_be_bases(tmp_path):
+    path = tmp_path / 'own.py'
+    init_cfgs = {}
+    for base in ('retinanet_dsnet_t_fpn_1x_coco', 'compare/retinanet_dsnet_t_fpn_shapes'):
+        path.write_text(
+            f'_base_ = "{ROOT}/configs/{base}.py"\n'
+            'model = dict(backbone=dict(init_cfg=dict(checkpoint="own.pth")))'
+        )
+        init_cfgs[base] = load_config(str(path)).model.backbone.init_cfg
+    coco, compare = init_cfgs.values()
+    assert coco == dict(type='Pretrained', checkpoint='own.pth')
+    assert 'type' not in compare
+    path.write_text(path.read_text().replace(base, 'demo/retinanet_dsnet_t_shapes'))
+    with pytest.raises(UserError, match='own.py cannot be read as a config: init_cfg='):
+        load_config(str(path))
+    for words in ('`_coco.py`', '`configs/demo`', '`configs/compare`', 'no `init_cfg`'):
+        assert words in TEXT
 
 
 @pytest.mark.parametrize('name', ['retinanet_dsnet_s_finetune', 'mask_rcnn_dsnet_s_finetune'])

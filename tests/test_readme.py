@@ -40,7 +40,7 @@ ELSEWHERE = {
     ),
     'python tools/predict.py configs/finetune/retinanet_dsnet_s_finetune.py '
     'work_dirs/retinanet_dsnet_s_finetune/epoch_8.pth data/own --out work_dirs/own_predictions': (
-        'test_predict.py::def test_a_folder'
+        'test_own_data.py::def test_detect'
     ),
 }
 
