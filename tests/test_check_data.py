@@ -17,6 +17,7 @@ from PIL import Image
 from dsnet_mm.data.checking.classes import check_config
 from dsnet_mm.data.checking.reading import read_coco
 from dsnet_mm.data.shapes import METAINFO
+from dsnet_mm.errors import counted
 
 TOOL = ROOT / 'tools' / 'check_data.py'
 FINETUNE = ROOT / 'configs' / 'finetune' / 'retinanet_dsnet_s_finetune.py'
@@ -228,8 +229,8 @@ def test_one_fault(monkeypatch, capsys, small_set, fault):
     before = files_below(folder.parent)
     code = run(monkeypatch, path, folder)
     assert code == (
-        f'error: {path} has {len(titles)} kinds of problems; mend what is said above, then check '
-        'again'
+        f'error: {path} has {counted(len(titles), "kind")} of problems; mend what is said above, '
+        'then check again'
     )
     output = capsys.readouterr().out
     assert set(problems(output)) == set(titles)
