@@ -47,7 +47,7 @@ RUN_BY = {
         'test_model_info.py::test_documentation_shows_what_the_tool_makes'
     ),
     'python tools/plot_log.py': 'test_plot_log.py::test_the_documented_command',
-    'python tools/predict.py': 'test_predict.py::test_a_folder',
+    'python tools/predict.py': 'test_own_data.py::test_detect',
     'python tools/test.py configs/finetune': 'test_own_data.py::test_train_and_test',
     'python tools/test.py configs/pretrain': 'test_pretrain.py::test_commands',
     'python tools/test.py configs/retinanet': 'test_readme.py::test_commands',
