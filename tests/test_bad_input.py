@@ -47,7 +47,6 @@ train.py DEMO --data-root SHAPES --work-dir text.txt | text.txt (a file is in it
 train.py DEMO --data-root SHAPES --work-dir text.txt/a/b | or name another folder by --work-dir
 test.py DEMO other.pth --data-root SHAPES --work-dir text.txt | another folder by --work-dir
 test.py DEMO other.pth --data-root SHAPES --out text.txt/x.pkl | another folder by --out
-test.py DEMO other.pth --data-root SHAPES --show-dir text.txt | another folder by --show-dir
 test.py DEMO none.pth --data-root SHAPES | none.pth is no file
 test.py DEMO text.txt --data-root SHAPES | text.txt is damaged
 test.py DEMO list.pth --data-root SHAPES | list.pth has no state_dict
@@ -55,7 +54,6 @@ test.py DEMO other.pth --data-root folder | instances_val2017.json is missing
 test.py DEMO other.pth --data-root SHAPES --out x.json | --out x.json must end in .pkl
 test.py DEMO other.pth --data-root SHAPES --out full.pkl | full.pkl stands already; name another
 test.py DEMO other.pth --data-root SHAPES --out full --force | full is a folder; name a file
-test.py DEMO other.pth --data-root SHAPES --out text.txt/x.pkl | text.txt is no folder; name
 test.py DEMO other.pth --data-root SHAPES --show-dir full | full holds files already; name another
 test.py DEMO other.pth --data-root SHAPES --show-dir text.txt | text.txt is no folder; name
 test.py CLASSIFIER other.pth --fuse | --fuse does not go with the EMAHook

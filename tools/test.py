@@ -8,7 +8,6 @@ from pathlib import Path
 from dsnet_mm.engine.launch import evaluate, load_config
 from dsnet_mm.engine.options import add_shared_options, check_empty, check_free
 from dsnet_mm.errors import run_cli
-from dsnet_mm.files import check_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,7 +35,6 @@ def main() -> None:
     args = parse_args()
     if args.out:
         check_free(Path(args.out), args.force)
-        check_folder(Path(args.out).parent)
     if args.show_dir:
         check_empty(Path(args.show_dir), '--show-dir', args.force)
     cfg = load_config(args.config, args.work_dir, args.cfg_options, args.data_root, args.launcher)
