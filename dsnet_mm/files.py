@@ -63,6 +63,35 @@ def check_folder(path: Path) -> None:
         raise UserError(f'{there} is not to be written to; allow it or name another folder')
 
 
+def check_free(path: Path, force: bool) -> None:
+    """Refuse to write over a file without being asked to, or over a folder at all.
+
+    Raises:
+        UserError: If ``path`` stands already.
+    """
+    if path.is_dir():
+        raise UserError(f'{path} is a folder; name a file')
+    if path.exists() and not force:
+        raise UserError(f'{path} stands already; name another file, or give --force')
+
+
+def check_empty(folder: Path, option: str, force: bool | None = None) -> None:
+    """Refuse to write into a folder with files in it without being asked to.
+
+    Args:
+        folder: The folder; it may be missing.
+        option: Names another one, such as ``--out``.
+        force: Whether --force was given; None if the tool has no such option.
+
+    Raises:
+        UserError: If ``folder`` holds files, or cannot be made or written to.
+    """
+    check_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        advice = '' if force is None else ', or give --force to write over them'
+        raise UserError(f'{folder} holds files already; name another folder by {option}{advice}')
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a path to write to, which becomes ``path`` at the end if all went well.

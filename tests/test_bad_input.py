@@ -120,7 +120,7 @@ export.py CONFIG none.pth out.onnx | none.pth is no file
 export.py CONFIG other.pth out.onnx | other.pth belongs to another model
 export.py CONFIG out.onnx --size 320 | --size 320 is no size
 export.py CONFIG out.onnx --size 0x320 | --size 0x320 is no size
-export.py DEMO text.txt/out.onnx | text.txt/out.onnx cannot be written
+export.py DEMO text.txt/out.onnx | text.txt is no folder; name another
 memorise.py none.py | none.py is no file
 memorise.py CONFIG --data-root folder | instances_train2017.json is missing
 memorise.py CONFIG --data-root SHAPES --images 1000 | fewer than 1000
@@ -139,7 +139,7 @@ check_data.py none.json folder | none.json cannot be read: No such file
 check_data.py half.json folder | half.json is no JSON
 check_data.py list.json folder | list.json holds a list, but
 check_data.py coco.json none | none is no folder; give the one to which
-check_data.py coco.json folder --draw full | full holds files already; give --draw a new
+check_data.py coco.json folder --draw full | another folder by --draw
 check_data.py coco.json folder --draw text.txt/x | since text.txt is no folder; name another
 check_data.py none.json folder --draw new | none.json cannot be read: No such file
 check_data.py coco.json folder --config none.py | none.py is no file; give the path
@@ -215,7 +215,7 @@ def content(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-@pytest.mark.parametrize(('command', 'words'), cases())
+@pytest.mark.parametrize(('command', 'words'), list(cases()))
 def test_one_sentence(command, words, place, shapes_root, monkeypatch, capsys):
     if torch.cuda.is_available() and ('--amp' in command or 'cuda' in command):
         pytest.skip('a GPU is there')

@@ -313,7 +313,7 @@ def test_bad_arguments(monkeypatch, capsys, small_set, tmp_path):
         ([path, path], 'ann.json is no folder'),
         ([path, folder, '--config', 'no.py'], 'no.py is no file; give the path of a config'),
         ([path, folder, '--config', tmp_path / 'no_data.py'], 'has no data set with classes'),
-        ([path, folder, '--draw', folder], 'holds files already; give --draw a new or empty'),
+        ([path, folder, '--draw', folder], 'holds files already; name another folder by --draw'),
         ([path, folder, '--draw', path], 'ann.json is no folder; name another one'),
         ([path, folder, '--draw-count', 0], '--draw-count is 0, but must be at least 1'),
     ]

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dsnet_mm.engine.options import check_free
 from dsnet_mm.errors import UserError, counted
-from dsnet_mm.files import check_folder, check_place, written_whole
+from dsnet_mm.files import check_empty, check_folder, check_free, check_place, written_whole
 
 
 def write_half(path):
@@ -67,6 +66,12 @@ def test_force_is_advised_where_it_helps(tmp_path):
     for force in (False, True):
         with pytest.raises(UserError, match='is a folder; name a file$'):
             check_free(tmp_path, force)
+    check_empty(tmp_path / 'new', '--out')
+    check_empty(tmp_path, '--out', force=True)
+    with pytest.raises(UserError, match='holds files already; .* by --out, or give --force to'):
+        check_empty(tmp_path, '--out', force=False)
+    with pytest.raises(UserError, match='holds files already; name another folder by --draw$'):
+        check_empty(tmp_path, '--draw')
 
 
 def test_counting():

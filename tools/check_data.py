@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,6 +14,7 @@ from dsnet_mm.data.checking import drawing, report
 from dsnet_mm.data.checking.check import check_set
 from dsnet_mm.engine.launch import load_config
 from dsnet_mm.errors import UserError, counted, run_cli
+from dsnet_mm.files import check_empty
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +50,7 @@ def main() -> None:
     if args.draw_count < 1:
         raise UserError(f'--draw-count is {args.draw_count}, but must be at least 1')
     if args.draw:
-        drawing.check_target(args.draw)
+        check_empty(Path(args.draw), '--draw')
     cfg = load_config(args.config) if args.config else None
     console = Console(highlight=False)
 

@@ -18,9 +18,8 @@ from dsnet_mm.engine.export import (
     sizes_to_check,
     to_onnx,
 )
-from dsnet_mm.engine.options import check_free
 from dsnet_mm.errors import UserError, run_cli
-from dsnet_mm.files import written_whole
+from dsnet_mm.files import check_folder, check_free, written_whole
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,7 +55,8 @@ def main() -> None:
         raise UserError(f'--size {args.size} is no size; give HEIGHTxWIDTH in pixels, as 800x1344')
     if out.suffix != '.onnx':
         raise UserError(f'the graph {out} must end in .onnx; give CONFIG [CHECKPOINT] OUT.onnx')
-    check_free(out, args.force and not out.is_dir())
+    check_free(out, args.force)
+    check_folder(out.parent)
     for module in ('onnx', 'onnxruntime') if args.check else ('onnx',):
         needed(module)
 

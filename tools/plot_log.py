@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 
 from dsnet_mm.comparison.curves import plot_curves
-from dsnet_mm.engine.options import check_free
 from dsnet_mm.errors import run_cli
-from dsnet_mm.files import check_place
+from dsnet_mm.files import check_free, check_place
 
 
 def parse_args() -> argparse.Namespace:

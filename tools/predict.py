@@ -12,7 +12,6 @@ import numpy as np
 from rich.progress import track
 
 from dsnet_mm.engine.launch import load_config
-from dsnet_mm.engine.options import check_empty
 from dsnet_mm.engine.predict import (
     VIDEOS,
     CocoResults,
@@ -24,7 +23,7 @@ from dsnet_mm.engine.predict import (
     write_video,
 )
 from dsnet_mm.errors import UserError, counted, run_cli
-from dsnet_mm.files import written_whole
+from dsnet_mm.files import check_empty, written_whole
 
 
 def parse_args() -> argparse.Namespace:

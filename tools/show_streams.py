@@ -9,10 +9,9 @@ import mmcv
 
 from dsnet_mm.analysis.streams import draw, find_block, look
 from dsnet_mm.engine.launch import load_config
-from dsnet_mm.engine.options import check_free
 from dsnet_mm.engine.predict import Predictor, find_images, read_image
 from dsnet_mm.errors import UserError, run_cli
-from dsnet_mm.files import check_place
+from dsnet_mm.files import check_free, check_place
 
 
 def parse_args() -> argparse.Namespace:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from dsnet_mm.engine.launch import evaluate, load_config
-from dsnet_mm.engine.options import add_shared_options, check_empty, check_free
+from dsnet_mm.engine.options import add_shared_options
 from dsnet_mm.errors import run_cli
+from dsnet_mm.files import check_empty, check_free
 
 
 def parse_args() -> argparse.Namespace:

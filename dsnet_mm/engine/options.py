@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 from mmengine.config import DictAction
 
 from dsnet_mm.errors import UserError
-from dsnet_mm.files import check_folder
 
 
 class LocalRank(argparse.Action):
@@ -44,32 +42,6 @@ def check_at_least_one(args: argparse.Namespace, *names: str) -> None:
         number = getattr(args, name)
         if number is not None and number < 1:
             raise UserError(f'--{name} {number} must be at least 1')
-
-
-def check_free(path: Path, force: bool) -> None:
-    """Refuse to write over a file without being asked to, or over a folder at all.
-
-    Raises:
-        UserError: If ``path`` stands already.
-    """
-    if path.is_dir():
-        raise UserError(f'{path} is a folder; name a file')
-    if path.exists() and not force:
-        raise UserError(f'{path} stands already; name another file, or give --force')
-
-
-def check_empty(folder: Path, option: str, force: bool) -> None:
-    """Refuse to write into a folder with files in it without being asked to.
-
-    Raises:
-        UserError: If ``folder`` holds files, or cannot be made or written to.
-    """
-    check_folder(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not force:
-        raise UserError(
-            f'{folder} holds files already; name another folder by {option}, or give --force to '
-            'write over them'
-        )
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:

@@ -15,25 +15,12 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 from pycocotools import mask as rle
 
-from dsnet_mm.errors import UserError
-from dsnet_mm.files import check_folder, written_whole
+from dsnet_mm.files import written_whole
 
 from .finding import Finding
 from .reading import CocoFile, Mask
 
 FARTHEST = 1e5  # pixels; pycocotools walks along polygons pixel by pixel
-
-
-def check_target(folder: str) -> None:
-    """Look whether pictures can go into a folder without touching what is there; make nothing.
-
-    Raises:
-        UserError: If it holds files, or cannot be made or written to.
-    """
-    path = Path(folder)
-    check_folder(path)
-    if path.is_dir() and any(path.iterdir()):
-        raise UserError(f'{folder} holds files already; give --draw a new or empty folder')
 
 
 def choose(coco: CocoFile, findings: Sequence[Finding], count: int) -> list[int]:
@@ -74,7 +61,7 @@ def draw(
     Args:
         coco: The annotation file.
         folder: The folder of the images.
-        target: The folder of the pictures, see :func:`check_target`; made if it is missing.
+        target: The folder of the pictures; made if it is missing.
         places: Places of the images.
         progress: Wraps the places to show how far the work is.
 
