@@ -83,7 +83,10 @@ benchmark.py dsnet_t --batches 0 | 0 images of 800x1344 pixels cannot be measure
 benchmark.py dsnet_t --rounds 0 | at least one candidate and one round
 benchmark.py dsnet_t --dtype int8 | choose from
 benchmark.py dsnet_t --device cuda | no GPU is found; use the device cpu
-benchmark.py dsnet_t --plot none/x.png | --plot none/x.png is in no folder that exists
+benchmark.py dsnet_t --plot none/x.png | none/x.png cannot be written; choose another place
+benchmark.py dsnet_t --plot picture.png | picture.png stands already; name another
+benchmark.py dsnet_t --json folder --force | folder is a folder; name a file
+benchmark.py dsnet_t --markdown text.txt | text.txt stands already; name another
 benchmark.py dsnet_t --plot x.docx | --plot x.docx must end in .png or .svg
 benchmark_data.py none.py | none.py is no file
 benchmark_data.py CONFIG --data-root folder | instances_train2017.json is missing

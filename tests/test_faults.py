@@ -394,6 +394,9 @@ def test_a_fault_of_the_system_is_told_with_its_file(tmp_path):
     with pytest.raises(UserError, match=rf'^{tmp_path} cannot be .* \(Is a directory\); mend'):
         with explained(cfg, 'go on'):
             tmp_path.write_text('')
+    for kind in (PermissionError(1, 'Operation not permitted'), FileNotFoundError(2, 'No such')):
+        with pytest.raises(type(kind)), explained(cfg, 'go on'):
+            raise kind  # of a process or a socket; no file is to blame
 
 
 def test_an_unknown_error_stays_as_it_is(tmp_path):

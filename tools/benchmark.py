@@ -15,6 +15,7 @@ from dsnet_mm.analysis import report
 from dsnet_mm.analysis.benchmark import DTYPES, PARTS, Setting, benchmark
 from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.errors import UserError, run_cli
+from dsnet_mm.files import check_free, check_place, written_whole
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -60,6 +61,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--json', metavar='FILE', help='store all that was measured')
     parser.add_argument('--markdown', metavar='FILE', help='store the tables')
     parser.add_argument('--plot', metavar='FILE', help='store a plot, .png or .svg')
+    parser.add_argument('--force', action='store_true', help='write over these files')
     return parser.parse_args()
 
 
@@ -68,12 +70,9 @@ def main() -> None:
     check_at_least_one(args, 'threads')
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    for option in ('json', 'markdown', 'plot'):
-        path = getattr(args, option)
-        if path and not Path(path).parent.is_dir():
-            raise UserError(
-                f'--{option} {path} is in no folder that exists; make it, or name another'
-            )
+    for path in filter(None, (args.json, args.markdown, args.plot)):
+        check_free(Path(path), args.force)
+        check_place(Path(path))
     if args.plot and not args.plot.endswith(('.png', '.svg')):
         raise UserError(f'--plot {args.plot} must end in .png or .svg')
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -92,14 +91,18 @@ def main() -> None:
                 report=status.update,
             )
         )
-    print(report.to_markdown(groups))
+    tables = report.to_markdown(groups)
+    print(tables)
     if args.markdown:
-        Path(args.markdown).write_text(report.to_markdown(groups) + '\n', encoding='utf-8')
+        with written_whole(Path(args.markdown)) as draft:
+            draft.write_text(tables + '\n', encoding='utf-8')
     if args.json:
         text = json.dumps(report.to_json(groups), indent=2)
-        Path(args.json).write_text(text + '\n', encoding='utf-8')
+        with written_whole(Path(args.json)) as draft:
+            draft.write_text(text + '\n', encoding='utf-8')
     if args.plot:
-        report.plot(groups, args.plot)
+        with written_whole(Path(args.plot)) as draft:
+            report.plot(groups, draft)
 
 
 if __name__ == '__main__':

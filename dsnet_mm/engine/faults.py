@@ -43,6 +43,7 @@ REFUSED = (
     errno.EROFS,
     errno.ESTALE,
 )
+OF_WRITING = (errno.EFBIG, errno.EIO, errno.ESTALE)  # come without the name of the file
 _held: set[TextIO] = set()  # locks of this process
 # what OpenCV and Pillow say of a file without saying of which
 NAMELESS = re.compile('imgcodecs|cannot identify image file|image file is truncated')
@@ -214,7 +215,7 @@ def _explain_system(error: OSError, cfg: Config, again: str) -> str | None:
         return f'the disk of {path or cfg.work_dir} is full; free some space and {again}'
     if path and str(path).lower().endswith(SUFFIXES):
         return _unreadable(path, reason)
-    if number in REFUSED:
+    if number in REFUSED and (path or number in OF_WRITING):
         place = path or f'a file in {cfg.work_dir}'
         return f'{place} cannot be read or written ({reason}); mend that and {again}'
     return None
