@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from dsnet_mm.data.shapes import ShapesDetection
@@ -52,6 +53,12 @@ def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('data') / 'shapes'
     ShapesDetection(train=8, val=4, size=96).write(root)
     return root
+
+
+def check_safety(cfg: Config) -> None:
+    """See that trainings of ``cfg`` stop at NaN, and leave a checkpoint while they write one."""
+    assert {'SafeCheckpointHook', 'StopAtNaNHook'} <= {hook.type for hook in cfg.custom_hooks}
+    assert cfg.default_hooks.checkpoint.max_keep_ckpts > 1  # mmengine deletes before it writes
 
 
 def documented(document: str, part: str) -> list[str]:

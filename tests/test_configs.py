@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, check_safety
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
@@ -89,7 +89,7 @@ def test_frozen_stages_leave_no_parameter_without_gradient(name, frozen_stages):
 def test_every_config_works_with_mmdets_own_tools(path):
     cfg = Config.fromfile(path)
     assert cfg.custom_imports.imports == ['dsnet_mm']
-    assert dict(type='SafeCheckpointHook') in cfg.custom_hooks
+    check_safety(cfg)
 
 
 @pytest.mark.parametrize('path', COCO, ids=lambda path: path.stem)

@@ -145,6 +145,8 @@ def test_a_training_that_is_killed_again_and_again_comes_to_its_end(config, shap
         if resumed:
             # at most the interval is lost in which the training was killed before
             assert last - 1 <= int(resumed[1]) <= last, log
+        elif 'Epoch(train)' in log:  # nor does it begin anew
+            assert last <= 1, log
         began += 'Epoch(train)' in log or 'Saving checkpoint' in log
         last = max(last, last_stored(tmp_path / f'log{number}.txt'))
         checkpoint = latest_checkpoint(tmp_path)

@@ -12,7 +12,7 @@ from pathlib import Path
 import mmpretrain
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, check_safety
 from mmdet.registry import HOOKS as DET_HOOKS
 from mmdet.registry import MODELS as DET_MODELS
 from mmengine.config import Config
@@ -21,7 +21,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from dsnet_mm.data.locate import check_data, find_paths, set_data_root
-from dsnet_mm.engine import SafeCheckpointHook
+from dsnet_mm.engine import SafeCheckpointHook, StopAtNaNHook
 from dsnet_mm.engine.launch import draw_predictions, load_config
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
@@ -47,14 +47,16 @@ SMALL_BACKBONE = dict(arch=dict(_delete_=True, **SMALL_ARCH))
 SMALL_DETECTOR = dict(backbone=SMALL_BACKBONE, neck=dict(in_channels=[32, 64, 96, 128]))
 
 
-def test_there_are_six_configs():
+def test_there_are_six_configs_and_a_small_one():
     assert sorted(path.stem for path in FOLDER.glob('*_in1k.py')) == sorted(NAMES)
+    check_safety(Config.fromfile(SHAPES))
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_recipe(name):
     cfg = Config.fromfile(FOLDER / f'{name}.py')
     assert cfg.custom_imports.imports == ['dsnet_mm']
+    check_safety(cfg)
     backbone = cfg.model.backbone
     assert backbone.type == 'DSNet'
     assert backbone.arch == ARCHS[name.split('_')[1]]
@@ -151,9 +153,10 @@ def test_average_of_weights_and_statistics():
     assert average.module.running_mean.item() == pytest.approx(4e-5, rel=1e-3)
 
 
-def test_checkpoint_hook_is_found_from_both_libraries():
+def test_hooks_are_found_from_both_libraries():
     for registry in (DET_HOOKS, mmpretrain.registry.HOOKS):
-        assert registry.get('SafeCheckpointHook') is SafeCheckpointHook
+        for hook in (SafeCheckpointHook, StopAtNaNHook):
+            assert registry.get(hook.__name__) is hook
 
 
 def refusal(cfg: Config) -> str:

@@ -57,6 +57,7 @@ param_scheduler = [
 ]
 optim_wrapper = dict(clip_grad=dict(max_norm=5, norm_type=2))
 auto_scale_lr = dict(base_batch_size=16)
-custom_hooks = [dict(type='SafeCheckpointHook')]  # too few steps for an average
+# without the average of weights, for which the steps are too few
+custom_hooks = [dict(type='SafeCheckpointHook'), dict(type='StopAtNaNHook')]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=2))
 randomness = dict(seed=0)

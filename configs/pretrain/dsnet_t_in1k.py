@@ -52,6 +52,7 @@ param_scheduler = [
 
 custom_hooks = [
     dict(type='SafeCheckpointHook'),
+    dict(type='StopAtNaNHook'),
     # 0.99996 of the average stays in each step; the statistics of BatchNorm are averaged as well
     dict(type='EMAHook', momentum=4e-5, update_buffers=True, priority='ABOVE_NORMAL'),
 ]

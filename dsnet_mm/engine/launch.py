@@ -127,6 +127,7 @@ def train(
             check_fit(_bare_model(runner), weights, cfg.load_from)
         elif weights and not adds_to_backbone(_bare_model(runner), weights, cfg):
             runner._load_from = None
+        del weights  # the model has its own
         warn_of_batch_size(cfg, runner.world_size)
         runner.train()
     scalars = runner.message_hub.log_scalars
