@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import runpy
+import shlex
 import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -85,6 +88,23 @@ def beginning(command: str) -> str | None:
 @pytest.mark.parametrize(('page', 'command'), commands())
 def test_every_command_has_a_test(page, command):
     assert beginning(command), f'{page}: {command}'
+
+
+@pytest.mark.parametrize(
+    'command', sorted({typed for _, typed in commands() if typed.startswith('python tools/')})
+)
+def test_tools_take_the_options_that_are_told(command, monkeypatch):
+    """All of them, since what runs a command may do so with others."""
+    _, script, *arguments = shlex.split(command)
+    monkeypatch.setattr(sys, 'argv', [script, *arguments])
+    parse_args = runpy.run_path(str(ROOT / script))['parse_args']
+    if arguments == ['--help']:
+        with pytest.raises(SystemExit, match='0'):
+            parse_args()
+    else:
+        parse_args()
+    for argument in arguments:
+        assert not argument.startswith('configs/') or (ROOT / argument).exists(), argument
 
 
 def test_nothing_here_is_out_of_date():
