@@ -30,7 +30,7 @@ RUN_BY = {
     'pip install ".[export]"': (
         'test_install.py::test_installing_the_wheel_brings_no_torch_but_for_extras'
     ),
-    'pip install tensorboard': 'test_own_data.py::test_train_and_test',
+    'pip install tensorboard': 'test_plot_log.py::test_documented_settings_of_tensorboard',
     'python -c "import dsnet_mm; print(dsnet_mm.configs_dir())"': (
         'test_readme.py::test_inline_commands'
     ),
@@ -51,6 +51,7 @@ RUN_BY = {
     ),
     'python tools/plot_log.py': 'test_plot_log.py::test_the_documented_command',
     'python tools/predict.py': 'test_own_data.py::test_detect',
+    'python tools/show_streams.py': 'test_streams.py::test_the_tool',
     'python tools/test.py configs/finetune': 'test_own_data.py::test_train_and_test',
     'python tools/test.py configs/pretrain': 'test_pretrain.py::test_commands',
     'python tools/test.py configs/retinanet': 'test_readme.py::test_commands',

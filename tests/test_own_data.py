@@ -89,7 +89,7 @@ def test_train_and_test(place, monkeypatch):
 
 def test_detect(place, monkeypatch, capsys):
     """With a small backbone and small images in the place of the config's, not trained."""
-    _, _, _, _, detect, _ = COMMANDS
+    _, _, _, _, detect, *_ = COMMANDS
     config = 'finetune/retinanet_dsnet_s_finetune'
     (place / 'configs').unlink()
     (place / 'configs/finetune').mkdir(parents=True)
