@@ -9,8 +9,9 @@ RUN = "$(VENV)/bin/python"
 # glibc would give the memory of every tensor back and ask for it again, a tenth of the time.
 KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648
 
-# Two processes of one thread each: the tests do much, but nothing large.
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q --durations=10 -n 2 --dist loadfile
+# Two processes of one thread each: the tests do much, but nothing large. The files are taken in
+# order: by the number of their tests, the slowest would come last.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q --durations=10 -n 2 --dist loadfile --no-loadscope-reorder
 
 # What the shell has on its Python path is no part of the environment.
 unexport PYTHONPATH PYTHONHOME

@@ -74,6 +74,7 @@ def report(installed: Mapping[str, str]) -> list[str]:
     for name in [*wanted, *sorted(set(installed) - set(wanted))]:
         print(f'  {name} {installed.get(name, "is not installed")}')
     found = problems()
+    sys.stdout.flush()  # before what a wrong binary may end without a word
     for device in _as_far_as_known(_devices()):
         print(f'device: {device}')
     for ops in _as_far_as_known(_compiled_ops()):

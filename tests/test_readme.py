@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from test_documentation import RUN_BY, beginning
 
 from dsnet_mm.models import DSNet
 
@@ -21,28 +22,6 @@ SMALL = (
     'train_dataloader.dataset.metainfo.classes=circle,square,star,triangle '
     'test_dataloader.dataset.metainfo.classes=circle,square,star,triangle'
 ).split()
-# Commands that other tests, or the continuous integration, run.
-ELSEWHERE = {
-    'make demo': 'test_tools.py::test_demo',
-    'make test': '../.ci/run::make test',
-    'source .venv/bin/activate': 'test_install.py::test_fresh_install_runs_the_steps_in_order',
-    'python tools/get_weights.py small': 'test_weights_docs.py::test_commands_and_configs',
-    'pip install .': 'test_installed.py::def installed',
-    'python tools/convert_data.py voc data/own data/own/annotations --val 0.2': (
-        'test_own_data.py::def test_convert_and_check'
-    ),
-    'python tools/check_data.py data/own/annotations/train.json data/own --config '
-    'configs/finetune/retinanet_dsnet_s_finetune.py --draw work_dirs/own_pictures': (
-        'test_own_data.py::def test_convert_and_check'
-    ),
-    'python tools/train.py configs/finetune/retinanet_dsnet_s_finetune.py': (
-        'test_own_data.py::def test_train_and_test'
-    ),
-    'python tools/predict.py configs/finetune/retinanet_dsnet_s_finetune.py '
-    'work_dirs/retinanet_dsnet_s_finetune/epoch_8.pth data/own --out work_dirs/own_predictions': (
-        'test_own_data.py::def test_detect'
-    ),
-}
 
 
 def commands() -> list[str]:
@@ -69,13 +48,12 @@ def test_make_commands_do_what_is_said():
 def test_commands(shapes_root, tmp_path):
     """Run the commands one after the other, on few and small images."""
     typed = 0
+    own_data = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8').splitlines()
     for command in commands():
-        if command in ELSEWHERE:
-            file, name = ELSEWHERE[command].split('::')
-            assert name in (ROOT / 'tests' / file).read_text(encoding='utf-8'), command
-            if file == 'test_own_data.py':  # which runs the commands of that page
-                page = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8')
-                assert command in page.splitlines()
+        file, name = RUN_BY[beginning(command)].split('::')
+        if file == 'test_own_data.py':  # which runs the commands of that page
+            assert command in own_data
+        if (file, name) != ('test_readme.py', 'test_commands'):
             continue
         python, *arguments = shlex.split(command)
         assert python == 'python', command

@@ -54,7 +54,11 @@ def read_load_from(cfg: Config) -> dict[str, Tensor]:
     """
     path = cfg.get('load_from') or ''
     # a config that resumes by itself has mmengine look for the file
-    return read_weights(path) if path and '://' not in path and not cfg.get('resume') else {}
+    return (
+        read_weights(osp.expanduser(path))
+        if path and '://' not in path and not cfg.get('resume')
+        else {}
+    )
 
 
 def adds_to_backbone(model: nn.Module, weights: dict[str, Tensor], cfg: Config) -> bool:
@@ -105,4 +109,5 @@ def _weights_of_backbone(cfg: Config) -> str:
 
 
 def _is_missing(path: str) -> bool:
-    return bool(path) and '://' not in path and not osp.isfile(path)
+    # mmengine expands the home folder
+    return bool(path) and '://' not in path and not osp.isfile(osp.expanduser(path))
