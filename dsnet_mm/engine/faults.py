@@ -87,8 +87,8 @@ class StopAtNaNHook(Hook):
     def stop(runner: Runner, what: str) -> None:
         """Log the error, which is found there when runs are compared, and raise it."""
         sentence = (
-            f'{what} {NOT_FINITE} {runner.iter + 1} of {runner.work_dir}; any checkpoints there are '
-            'older and whole: set optim_wrapper.clip_grad or leave --amp out and go on with '
+            f'{what} {NOT_FINITE} {runner.iter + 1} of {runner.work_dir}; any checkpoints there '
+            'are older and whole: set optim_wrapper.clip_grad or leave --amp out and go on with '
             '--resume, or start anew with a lower optim_wrapper.optimizer.lr'
         )
         print_log(sentence, logger='current', level=logging.ERROR)
