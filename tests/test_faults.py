@@ -401,6 +401,26 @@ def test_a_fault_of_the_system_is_told_with_its_file(tmp_path):
             raise kind  # of a process or a socket; no file is to blame
 
 
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        ('CUDA out of memory. Tried to allocate 2.00 GiB.', 'set model.backbone.with_cp=True'),
+        ("It is possible that dataloader's workers are out of shared memory.", '--shm-size'),
+        ('unable to write to file </torch_25_1804>: No space left (28)', '--shm-size'),
+        ('unable to open shared memory object </torch_1> in read-write mode', '--shm-size'),
+    ],
+)
+def test_a_lack_of_memory_gets_a_remedy(error, words):
+    with pytest.raises(UserError, match=words), explained(Config(), 'go on'):
+        raise RuntimeError(error)
+
+
+def test_a_real_lack_of_memory_gets_a_remedy():
+    with pytest.raises(UserError, match='lower train_dataloader.batch_size'):
+        with explained(Config(), 'go on'):
+            torch.empty(2**60, dtype=torch.uint8)
+
+
 def test_an_unknown_error_stays_as_it_is(tmp_path):
     with pytest.raises(ZeroDivisionError):
         with explained(Config(dict(work_dir=str(tmp_path))), 'go on'):

@@ -29,6 +29,8 @@ from .checkpoint import read_checkpoint
 
 LOCK = '.training'  # in a work dir while a training runs there
 NOT_FINITE = 'is no finite number at iteration'  # in the log of a training that was stopped for it
+OUT_OF_MEMORY = re.compile(r"CUDA out of memory|DefaultCPUAllocator: can't allocate memory")
+SHARED_MEMORY = re.compile(r'out of shared memory|shared memory object|</?torch_\d+_')
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (
     errno.EACCES,
@@ -185,6 +187,8 @@ def explain(error: BaseException, cfg: Config, again: str) -> str | None:
     """Say what an error of a run means and what to do, or return None if that is not known."""
     if isinstance(error, OSError) and (sentence := _explain_system(error, cfg, again)):
         return sentence
+    if isinstance(error, RuntimeError) and (sentence := _explain_memory(str(error))):
+        return sentence
     if isinstance(error, (ValueError, KeyError, TypeError, AssertionError)):
         for path in find_paths(cfg):
             fault = _fault_of_annotations(path) if path.endswith('.json') else None
@@ -218,6 +222,22 @@ def _explain_system(error: OSError, cfg: Config, again: str) -> str | None:
     if number in REFUSED and (path or number in OF_WRITING):
         place = path or f'a file in {cfg.work_dir}'
         return f'{place} cannot be read or written ({reason}); mend that and {again}'
+    return None
+
+
+def _explain_memory(text: str) -> str | None:
+    """A GPU's, a machine's, or that in which processes hand over what they loaded."""
+    if SHARED_MEMORY.search(text):
+        return (
+            'the processes that load data are out of shared memory (/dev/shm); give more of it, in '
+            'Docker by --shm-size, or lower train_dataloader.num_workers by --cfg-options'
+        )
+    if OUT_OF_MEMORY.search(text):
+        return (
+            f'out of memory ({text.strip().splitlines()[0]}); by --cfg-options lower '
+            'train_dataloader.batch_size, with --auto-scale-lr, or set '
+            'model.backbone.with_cp=True, which computes blocks anew instead of keeping them'
+        )
     return None
 
 
