@@ -126,5 +126,10 @@ def test_the_tool(shapes_root, tmp_path):
     assert done.returncode == 0, done.stderr
     assert 'retinanet_dsnet_t_shapes_cut_local after 16 images in batches of 4' in done.stdout
     assert len(json.loads((tmp_path / 'images.json').read_text())['images']) == 2
+    again = tool('memorise.py', detector, option, shapes_root, *options, '--resume')
+    assert again.returncode == 0, again.stderr
+    assert 'after 16 images' in again.stdout
+    assert 'Epoch(train)' in done.stdout + done.stderr
+    assert 'Epoch(train)' not in again.stdout + again.stderr  # there was nothing left to train
     ap = re.search(r'bbox AP (\S+) on the images themselves', done.stdout)
     assert ap is None or -1 <= float(ap[1]) < 0.5

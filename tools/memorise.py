@@ -11,7 +11,7 @@ from mmengine.logging import MessageHub
 
 from dsnet_mm.data.locate import check_data
 from dsnet_mm.engine.launch import load_config, train
-from dsnet_mm.engine.memorise import BATCH, STREAMS, pick_images, set_up_memorising
+from dsnet_mm.engine.memorise import BATCH, EPOCHS, STREAMS, pick_images, set_up_memorising
 from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.errors import counted, run_cli
 from dsnet_mm.files import make_folder
@@ -32,6 +32,9 @@ def parse_args() -> argparse.Namespace:
         '--passes', type=int, default=1000, metavar='N', help='images shown at most (default: 1000)'
     )
     parser.add_argument('--cut', choices=STREAMS, help='cut the gradient of this stream')
+    parser.add_argument(
+        '--resume', action='store_true', help='go on from the latest checkpoint in the work dir'
+    )
     return parser.parse_args()
 
 
@@ -48,8 +51,8 @@ def main() -> None:
     set_up_memorising(cfg, ann_file, chosen, args.passes, args.cut)
     make_folder(work_dir, '--work-dir')
     ann_file.write_text(json.dumps(chosen), encoding='utf-8')
-    metrics = train(cfg)
-    epochs = MessageHub.get_current_instance().get_info('epoch') + 1
+    metrics = train(cfg, resume='auto' if args.resume else None)
+    epochs = min(MessageHub.get_current_instance().get_info('epoch') + 1, EPOCHS)
     shown = epochs * cfg.train_dataloader.dataset.times * args.images
     print(f'\n{name} after {counted(shown, "image")} in batches of {BATCH}:')
     for metric in ('bbox', 'segm'):
