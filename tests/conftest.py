@@ -14,6 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 from dsnet_mm.data.shapes import ShapesDetection
 
@@ -41,10 +42,17 @@ def _seed() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_default_scope() -> Iterator[None]:
-    """Have no test find types by the scope that a runner in another test left behind."""
+def _no_trace_of_runners() -> Iterator[None]:
+    """Have no test find types by the scope that another test's runner left, or log in its folder.
+
+    mmdet's configs name every visualizer alike, and mmengine gives an old one of that name.
+    """
     yield
-    DefaultScope._instance_dict.clear()
+    visualizers = [Visualizer]
+    for kind in visualizers:
+        visualizers += kind.__subclasses__()
+    for kind in (DefaultScope, *visualizers):
+        kind._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')
