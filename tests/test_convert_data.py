@@ -517,12 +517,25 @@ def test_one_fault(monkeypatch, request, tmp_path, kind, fault):
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('skip', [False, True])
+def test_every_fault_is_told_at_once(monkeypatch, capsys, voc, skip):
+    root, _ = voc
+    labels = sorted(root.rglob('*.xml'))[:3]
+    for path in labels:
+        path.write_text('<html/>')
+    monkeypatch.setattr('dsnet_mm.data.converting.convert.MOST_SHOWN', 2)
+    said = run(monkeypatch, 'voc', root, root / 'out', *['--skip'] * skip)
+    said = capsys.readouterr().out if skip else said
+    assert [str(path) in said for path in labels] == [True, True, False]
+    assert 'and 1 more' in said
+
+
 def test_skip_leaves_faulty_images_out(monkeypatch, capsys, voc):
     root, objects = voc
     path = first_label(root)
     path.write_text('<html/>')
     assert run(monkeypatch, 'voc', root, root / 'out', '--skip') == 0
-    assert f'left out 1 image, that of {path} among them' in capsys.readouterr().out
+    assert f'left out {path}: ' in capsys.readouterr().out
     assert len(load(root / 'out/all.json')['images']) == len(objects) - 1
 
 

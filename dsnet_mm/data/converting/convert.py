@@ -17,6 +17,9 @@ from .sample import ALL, Found, Labels
 FORMATS = dict(voc=voc, yolo=yolo)
 
 
+MOST_SHOWN = 20  # faults told of by one call
+
+
 @dataclass(frozen=True)
 class Conversion:
     """What became of a set.
@@ -80,10 +83,7 @@ def convert(
         contents[files[split]] = coco.content(kind, images, labels.classes)
     coco.write(contents)
     remarks = labels.remarks
-    if faults:
-        remarks += (
-            f'left out {counted(len(faults), "image")}, that of {next(iter(faults))} among them',
-        )
+    remarks += tuple(_shortened([f'left out {path}: {why}' for path, why in faults.items()]))
     written = tuple(coco.count(path, content) for path, content in contents.items())
     return Conversion(labels.classes, written, remarks)
 
@@ -147,14 +147,18 @@ def _open(
 
 def _check_labels(root: Path, labels: Labels, faults: dict[Path, str], skip: bool) -> None:
     if faults and not skip:
-        path, reason = next(iter(faults.items()))
-        more = f' (nor {len(faults) - 1} more)' if len(faults) > 1 else ''
+        sentences = [f'{path} cannot be converted: {reason}' for path, reason in faults.items()]
         raise UserError(
-            f'{path} cannot be converted{more}: {reason}; correct it, or leave such images out '
+            f'{"; ".join(_shortened(sentences))}; correct what is wrong, or leave such images out '
             'with --skip'
         )
     if not any(labels.items.values()):
         raise UserError(f'{root} has no object in any of its label files; give another folder')
+
+
+def _shortened(sentences: list[str]) -> list[str]:
+    rest = len(sentences) - MOST_SHOWN
+    return [*sentences[:MOST_SHOWN], f'and {rest} more'] if rest > 0 else sentences
 
 
 def _relative(path: Path, root: Path) -> str:
