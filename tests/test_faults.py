@@ -17,6 +17,7 @@ import cv2
 import pytest
 import torch
 from conftest import ROOT
+from mmdet.evaluation import CocoMetric
 from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
 
@@ -249,9 +250,9 @@ def test_nothing_to_resume_begins_with_the_weights_of_the_config(config, shapes_
     assert read_checkpoint(str(work_dir / 'epoch_1.pth'))['meta']['epoch'] == 1
 
 
-def run(config: Path, work_dir: Path, data_root: Path, **options: object) -> None:
+def run(config: Path, work_dir: Path, data_root: Path, **options: object) -> dict[str, float]:
     options = {'train_cfg.max_epochs': 3, **{k.replace('__', '.'): v for k, v in options.items()}}
-    train(load_config(str(config), str(work_dir), options, str(data_root)))
+    return train(load_config(str(config), str(work_dir), options, str(data_root)))
 
 
 def test_a_loss_that_is_no_number_stops_the_training(config, shapes_root, tmp_path):
@@ -265,6 +266,17 @@ def test_a_loss_that_is_no_number_stops_the_training(config, shapes_root, tmp_pa
         weight.isfinite().all()
         for weight in read_checkpoint(str(checkpoint))['state_dict'].values()
     )
+
+
+def test_an_evaluation_that_finds_nothing_repeats_no_metric(
+    config, shapes_root, tmp_path, monkeypatch
+):
+    found = iter([dict(bbox_mAP=0.5), {}])
+    monkeypatch.setattr(CocoMetric, 'compute_metrics', lambda self, results: next(found))
+    metrics = run(config, tmp_path, shapes_root, train_cfg__max_epochs=2, train_cfg__val_interval=1)
+    assert 'coco/bbox_mAP' not in metrics
+    (scalars,) = tmp_path.rglob('vis_data/scalars.json')
+    assert scalars.read_text().count('bbox_mAP') == 1
 
 
 def test_weights_that_are_no_numbers_are_not_stored(tmp_path):

@@ -1,4 +1,5 @@
 from .faults import StopAtNaNHook
+from .fresh_metrics_hook import FreshMetricsHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 
-__all__ = ['SafeCheckpointHook', 'StopAtNaNHook']
+__all__ = ['FreshMetricsHook', 'SafeCheckpointHook', 'StopAtNaNHook']

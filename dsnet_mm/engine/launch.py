@@ -26,6 +26,7 @@ from dsnet_mm.files import make_folder
 from .checkpoint import check_fit, read_checkpoint
 from .distributed import rank_of, start_processes
 from .faults import explained, latest_checkpoint, only_training_in
+from .fresh_metrics_hook import FreshMetricsHook
 from .initial_weights import adds_to_backbone, check_initial_weights, read_load_from
 
 
@@ -129,6 +130,7 @@ def train(
             runner._load_from = None
         del weights  # the model has its own
         warn_of_batch_size(cfg, runner.world_size)
+        runner.register_hook(FreshMetricsHook())
         runner.train()
     scalars = runner.message_hub.log_scalars
     return {name[4:]: scalars[name].current() for name in scalars if name.startswith('val/')}

@@ -1,0 +1,21 @@
+"""Metrics of an evaluation that found nothing."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+
+@HOOKS.register_module()
+class FreshMetricsHook(Hook):
+    """Forget the metrics of the evaluation before.
+
+    mmdet gives none where nothing is found, and mmengine would log the old ones once more.
+    """
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Drop what the log would take for the outcome of this evaluation."""
+        scalars = runner.message_hub.log_scalars
+        for name in [name for name in scalars if name.startswith('val/')]:
+            del scalars[name]
