@@ -46,9 +46,10 @@ REFUSED = (
     errno.ESTALE,
 )
 OF_WRITING = (errno.EFBIG, errno.EIO, errno.ESTALE)  # come without the name of the file
-_held: set[TextIO] = set()  # locks of this process
 # what OpenCV and Pillow say of a file without saying of which
 NAMELESS = re.compile('imgcodecs|cannot identify image file|image file is truncated')
+
+_held: set[TextIO] = set()  # locks of this process
 
 
 @HOOKS.register_module()

@@ -52,13 +52,9 @@ def read_load_from(cfg: Config) -> dict[str, Tensor]:
     Raises:
         UserError: If it cannot be read, or not safely.
     """
-    path = cfg.get('load_from') or ''
+    path = _local_file(cfg.get('load_from') or '')
     # a config that resumes by itself has mmengine look for the file
-    return (
-        read_weights(osp.expanduser(path))
-        if path and '://' not in path and not cfg.get('resume')
-        else {}
-    )
+    return read_weights(path) if path and not cfg.get('resume') else {}
 
 
 def adds_to_backbone(model: nn.Module, weights: dict[str, Tensor], cfg: Config) -> bool:
@@ -109,5 +105,10 @@ def _weights_of_backbone(cfg: Config) -> str:
 
 
 def _is_missing(path: str) -> bool:
-    # mmengine expands the home folder
-    return bool(path) and '://' not in path and not osp.isfile(osp.expanduser(path))
+    file = _local_file(path)
+    return bool(file) and not osp.isfile(file)
+
+
+def _local_file(path: str) -> str:
+    """The file of this machine that ``path`` names as mmengine reads it, '' for an address."""
+    return '' if '://' in path else osp.expanduser(path)

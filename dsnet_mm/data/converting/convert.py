@@ -15,8 +15,6 @@ from . import coco, voc, yolo
 from .sample import ALL, Found, Labels
 
 FORMATS = dict(voc=voc, yolo=yolo)
-
-
 MOST_SHOWN = 20  # faults told of by one call
 
 
@@ -82,10 +80,9 @@ def convert(
         ]
         contents[files[split]] = coco.content(kind, images, labels.classes)
     coco.write(contents)
-    remarks = labels.remarks
-    remarks += tuple(_shortened([f'left out {path}: {why}' for path, why in faults.items()]))
+    left_out = _shortened([f'left out {path}: {why}' for path, why in faults.items()])
     written = tuple(coco.count(path, content) for path, content in contents.items())
-    return Conversion(labels.classes, written, remarks)
+    return Conversion(labels.classes, written, (*labels.remarks, *left_out))
 
 
 def _check_options(root: Path, classes: Sequence[str] | None, val: float) -> None:
