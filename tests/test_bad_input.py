@@ -64,7 +64,7 @@ convert_weights.py text.txt out.pth | text.txt is neither a PyTorch nor a Paddle
 convert_weights.py list.pth out.pth | list.pth holds a list where
 convert_weights.py other.pth out.pth | other.pth holds no tensors of a DS-Net
 convert_weights.py other.pth text.txt | text.txt stands already; name another
-convert_weights.py other.pth folder | folder is a folder; name the checkpoint
+convert_weights.py other.pth folder | folder is a folder; name a file
 convert_weights.py other.pth other.pth --force | other.pth is the source itself
 convert_weights.py other.pth out.pth --arch huge | choose from
 get_weights.py huge | choose from
@@ -109,7 +109,7 @@ predict.py CLASSIFIER other.pth picture.png | is not of a detector
 show_streams.py DEMO other.pth none.jpg | none.jpg does not exist
 show_streams.py DEMO other.pth half.png | half.png cannot be read as an image
 show_streams.py DEMO other.pth empty.png | empty.png cannot be read as an image; remove
-show_streams.py DEMO other.pth folder.png | folder.png holds no images
+show_streams.py DEMO other.pth folder.png | folder.png is a folder; give an image
 show_streams.py DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside of
 show_streams.py DEMO other.pth picture.png --out x.txt | --out x.txt must end in .png or .svg
 show_streams.py DEMO other.pth picture.png --out none/x.png | or make the folder none

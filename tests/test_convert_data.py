@@ -220,7 +220,9 @@ def test_lines_of_yolo(yolo):
         (root / image.replace('images', 'labels')).with_suffix('.txt').write_text(text)
     with (root / 'data.yaml').open('a') as file:
         file.write('kpt_shape: [2, 3]\n')
-    convert('yolo', str(root), str(root / 'annotations'))
+    conversion = convert('yolo', str(root), str(root / 'annotations'))
+    remark = f'cut 1 object off at the edge of the image, one on {root / third} among them'
+    assert remark in conversion.remarks
     content = load(root / 'annotations/val.json')
     ids = {image['file_name']: image['id'] for image in content['images']}
     found = {a['image_id']: (a['category_id'], a['bbox']) for a in content['annotations']}

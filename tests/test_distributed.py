@@ -187,6 +187,7 @@ def test_two_processes_evaluate_every_image_once(trained, config, shapes_root, t
     [
         ('pytorch', 'is for the processes of torchrun; use tools/dist_train.sh'),
         ('slurm', 'is for the processes of srun; use tools/slurm_train.sh'),
+        ('mpi', 'is for the processes of Open MPI; begin the command with mpirun, or leave it out'),
     ],
 )
 def test_a_launcher_that_was_not_used_gets_a_sentence(launcher, words, monkeypatch):

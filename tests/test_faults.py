@@ -12,20 +12,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
 import torch
 from conftest import ROOT
 from mmdet.evaluation import CocoMetric
+from mmdet.models import RetinaNet
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
 
-from dsnet_mm.engine import StopAtNaNHook
+from dsnet_mm.engine import MissingClassesHook, StopAtNaNHook, launch
 from dsnet_mm.engine.checkpoint import read_checkpoint
 from dsnet_mm.engine.distributed import rank_of
 from dsnet_mm.engine.faults import explained, latest_checkpoint, only_training_in
-from dsnet_mm.engine.launch import load_config, train
+from dsnet_mm.engine.launch import evaluate, load_config, train
 from dsnet_mm.errors import UserError
 
 EPOCHS = 60
@@ -277,6 +280,62 @@ def test_an_evaluation_that_finds_nothing_repeats_no_metric(
     assert 'coco/bbox_mAP' not in metrics
     (scalars,) = tmp_path.rglob('vis_data/scalars.json')
     assert scalars.read_text().count('bbox_mAP') == 1
+
+
+@pytest.mark.parametrize(
+    ('split', 'classes'),
+    [
+        ('train', ('circle', 'square', 'star', 'triangel')),
+        ('val', ('circle', 'square', 'star', 'triangel')),
+        ('test', ('circle', 'square', 'star', 'triangel')),
+        ('train', ('cat',)),
+    ],
+)
+def test_a_class_that_a_file_lacks_stops_before_the_first_image(
+    config, shapes_root, tmp_path, monkeypatch, split, classes
+):
+    monkeypatch.setattr(RetinaNet, 'forward', None)  # nothing is trained or tested
+    options = {f'{split}_dataloader.dataset.metainfo': dict(classes=classes)}
+    cfg = load_config(str(config), str(tmp_path), options, str(shapes_root))
+    file = rf'{shapes_root}\S+_{"train" if split == "train" else "val"}2017.json'
+    words = (
+        rf'{file} has only 3 of the 4 classes of its data set in \S+config.py, where the later'
+        if len(classes) > 1
+        else rf'no image of {file} and \S+ is left for one of the data sets of \S+config.py, such'
+    )
+    if split == 'test':
+        weights = dict(state_dict=MODELS.build(cfg.model).state_dict())
+        torch.save(weights, tmp_path / 'model.pth')
+        with pytest.raises(UserError, match=words):
+            evaluate(cfg, str(tmp_path / 'model.pth'))
+    else:
+        with pytest.raises(UserError, match=words):
+            train(cfg)
+
+
+def test_classes_are_looked_at_inside_wrappers_and_where_there_are_no_categories():
+    class Part:
+        ann_file, metainfo = 'my.json', dict(classes=('a', 'b'))
+
+    whole, lacking, foreign = Part(), Part(), Part()
+    whole.cat_ids, lacking.cat_ids = [1, 2], [1]
+    runner = SimpleNamespace(cfg=SimpleNamespace(filename='my.py'))
+    repeated = SimpleNamespace(dataset=lacking)
+    MissingClassesHook.check(runner, SimpleNamespace(datasets=[whole, foreign]))
+    with pytest.raises(UserError, match='my.json has only 1 of the 2 classes .* in my.py'):
+        MissingClassesHook.check(runner, SimpleNamespace(datasets=[whole, repeated]))
+
+
+def test_a_training_beside_older_checkpoints_warns(config, shapes_root, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(launch, 'print_log', lambda text, **how: said.append(text))
+    for begun, warnings in (({}, 0), ({}, 1), (dict(resume='auto'), 0)):
+        said.clear()
+        options = {'train_cfg.max_epochs': 1}
+        train(load_config(str(config), str(tmp_path), options, str(shapes_root)), **begun)
+        warned = [text for text in said if 'holds checkpoints of an earlier training' in text]
+        assert len(warned) == warnings
+        assert all(f'{tmp_path} holds' in text and 'epoch_1.pth' in text for text in warned)
 
 
 def test_weights_that_are_no_numbers_are_not_stored(tmp_path):

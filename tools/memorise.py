@@ -10,11 +10,11 @@ from pathlib import Path
 from mmengine.logging import MessageHub
 
 from dsnet_mm.data.locate import check_data
+from dsnet_mm.engine.faults import only_training_in
 from dsnet_mm.engine.launch import load_config, train
 from dsnet_mm.engine.memorise import BATCH, EPOCHS, STREAMS, pick_images, set_up_memorising
 from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.errors import counted, run_cli
-from dsnet_mm.files import make_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,8 +49,8 @@ def main() -> None:
     chosen = pick_images(osp.join(source.data_root, source.ann_file), args.images)
     ann_file = work_dir / 'images.json'
     set_up_memorising(cfg, ann_file, chosen, args.passes, args.cut)
-    make_folder(work_dir, '--work-dir')
-    ann_file.write_text(json.dumps(chosen), encoding='utf-8')
+    with only_training_in(work_dir):  # which would lose its own images
+        ann_file.write_text(json.dumps(chosen), encoding='utf-8')
     metrics = train(cfg, resume='auto' if args.resume else None)
     epochs = min(MessageHub.get_current_instance().get_info('epoch') + 1, EPOCHS)
     shown = epochs * cfg.train_dataloader.dataset.times * args.images

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from rich.progress import track
-
+from dsnet_mm.data.pictures import VIDEOS, Video, find_images, write_video
 from dsnet_mm.engine.launch import load_config
-from dsnet_mm.engine.predict import (
-    VIDEOS,
-    CocoResults,
-    Predictor,
-    Video,
-    find_images,
-    read_image,
-    write_image,
-    write_video,
-)
+from dsnet_mm.engine.predict import CocoResults, Predictor, on_frames, on_images
 from dsnet_mm.errors import UserError, counted, run_cli
 from dsnet_mm.files import check_empty, written_whole
 
@@ -53,34 +40,6 @@ def find_sources(source: Path, pictures: Path) -> list[Path]:
     if not paths:
         raise UserError(f'{source} is where the pictures go; name another folder by --out')
     return paths
-
-
-def on_images(paths: Sequence[Path], root: Path, pictures: Path, predictor: Predictor,
-              results: CocoResults) -> int:  # fmt: skip
-    """Detect on images and draw them; return how many were skipped since they cannot be read."""
-    skipped = 0
-    for path in track(paths, 'detecting'):
-        try:
-            image = read_image(path)
-        except UserError as error:
-            if len(paths) == 1:
-                raise
-            print(f'skipped: {error}', file=sys.stderr)
-            skipped += 1
-            continue
-        name = path.relative_to(root).as_posix()
-        found, drawn = predictor(image)
-        results.add(name, found)
-        write_image(pictures / name, drawn)
-    return skipped
-
-
-def on_frames(video: Video, predictor: Predictor, results: CocoResults) -> Iterator[np.ndarray]:
-    """Detect on the frames of a video and yield them with what was found."""
-    for number, frame in enumerate(track(video, 'detecting', total=len(video) or None)):
-        found, drawn = predictor(frame)
-        results.add(f'{number:06d}.jpg', found)
-        yield drawn
 
 
 def main() -> None:

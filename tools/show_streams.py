@@ -8,8 +8,9 @@ from pathlib import Path
 import mmcv
 
 from dsnet_mm.analysis.streams import draw, find_block, look
+from dsnet_mm.data.pictures import read_image
 from dsnet_mm.engine.launch import load_config
-from dsnet_mm.engine.predict import Predictor, find_images, read_image
+from dsnet_mm.engine.predict import Predictor
 from dsnet_mm.errors import UserError, run_cli
 from dsnet_mm.files import check_free, check_place
 
@@ -37,12 +38,16 @@ def main() -> None:
         raise UserError(f'--out {out} must end in .png or .svg')
     check_free(out, args.force)
     check_place(out)
-    paths = find_images(args.image)
-    image = read_image(paths[0])
+    path = Path(args.image)
+    if not path.is_file():
+        raise UserError(
+            f'{path} {"is a folder" if path.is_dir() else "does not exist"}; give an image'
+        )
+    image = read_image(path)
     height, width = image.shape[:2]
     x, y = args.at or (width // 2, height // 2)
     if not (0 <= x < width and 0 <= y < height):
-        raise UserError(f'--at {x} {y} is outside of {paths[0]}, which has {width}x{height} pixels')
+        raise UserError(f'--at {x} {y} is outside of {path}, which has {width}x{height} pixels')
     predictor = Predictor(load_config(args.config), args.checkpoint, device=args.device)
     block = find_block(predictor.inferencer.model.backbone, args.stage, args.block)
     shapes = predictor(image)[0].metainfo

@@ -12,6 +12,11 @@ from mmengine.dist import is_distributed
 from dsnet_mm.errors import UserError
 
 RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+STARTERS = dict(
+    pytorch='torchrun; use tools/dist_train.sh or tools/dist_test.sh',
+    slurm='srun; use tools/slurm_train.sh',
+    mpi='Open MPI; begin the command with mpirun',
+)
 
 
 def rank_of(launcher: str) -> int:
@@ -30,15 +35,10 @@ def start_processes(cfg: Config) -> None:
     """
     if cfg.launcher == 'none' or is_distributed():
         return
-    if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
+    if RANKS[cfg.launcher] not in os.environ:
         raise UserError(
-            '--launcher pytorch is for the processes of torchrun; use tools/dist_train.sh or '
-            'tools/dist_test.sh, or leave it out to run in one process'
-        )
-    if cfg.launcher == 'slurm' and 'SLURM_PROCID' not in os.environ:
-        raise UserError(
-            '--launcher slurm is for the processes of srun; use tools/slurm_train.sh, or leave it '
-            'out to run in one process'
+            f'--launcher {cfg.launcher} is for the processes of {STARTERS[cfg.launcher]}, or leave '
+            'it out to run in one process'
         )
     if get_device() != 'cpu':
         return

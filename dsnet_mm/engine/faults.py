@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import os
+import os.path as osp
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ REFUSED = (
     errno.EROFS,
     errno.ESTALE,
 )
+EMPTY_SET = re.compile('need at least one array to concatenate')  # of mmengine's BaseDataset
 OF_WRITING = (errno.EFBIG, errno.EIO, errno.ESTALE)  # come without the name of the file
 # what OpenCV and Pillow say of a file without saying of which
 NAMELESS = re.compile('imgcodecs|cannot identify image file|image file is truncated')
@@ -103,12 +105,7 @@ def latest_checkpoint(work_dir: str | Path) -> Path | None:
 
     A training that is killed while it writes leaves a part of a file, which is passed over.
     """
-    candidates = [
-        (int(match[1]), path)
-        for path in Path(work_dir).glob('*.pth')
-        if (match := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))
-    ]
-    for _, path in sorted(candidates, reverse=True):
+    for path in checkpoints_in(work_dir):
         try:
             read_checkpoint(str(path))
         except UserError as error:
@@ -116,6 +113,16 @@ def latest_checkpoint(work_dir: str | Path) -> Path | None:
         else:
             return path
     return None
+
+
+def checkpoints_in(work_dir: str | Path) -> list[Path]:
+    """Return the checkpoints that trainings left in ``work_dir``, the latest first."""
+    numbers = {
+        path: int(match[1])
+        for path in Path(work_dir).glob('*.pth')
+        if (match := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))
+    }
+    return sorted(numbers, key=numbers.__getitem__, reverse=True)
 
 
 @contextmanager
@@ -195,6 +202,13 @@ def explain(error: BaseException, cfg: Config, again: str) -> str | None:
             fault = _fault_of_annotations(path) if path.endswith('.json') else None
             if fault:
                 return f'{path} {fault}; fetch it again, or look at it with tools/check_data.py'
+    if EMPTY_SET.search(str(error)):
+        files = ' and '.join(dict.fromkeys(path for path in find_paths(cfg) if osp.isfile(path)))
+        return (
+            f'no image of {files} is left for one of the data sets of {cfg.filename}, such as when '
+            'the categories of the file are not its classes; let tools/check_data.py with --config '
+            'tell them apart'
+        )
     unknown = re.search(
         r"(?:class `(\w+)`|(\w+)\.__init__\(\)).*unexpected keyword argument '(\w+)'", str(error)
     )
@@ -251,15 +265,15 @@ def _unreadable(image: str, reason: str = '') -> str:
 
 def _find_broken_image(cfg: Config) -> tuple[str, str]:
     """Return the smallest image file of ``cfg`` that cannot be read, and why; empty ones first."""
-    folders = list(dict.fromkeys(path for path in find_paths(cfg) if os.path.isdir(path)))
+    folders = list(dict.fromkeys(path for path in find_paths(cfg) if osp.isdir(path)))
     paths = {
-        os.path.join(folder, name): None
+        osp.join(folder, name): None
         for top in folders
         for folder, _, names in os.walk(top)
         for name in names
         if name.lower().endswith(SUFFIXES)
     }
-    by_size = sorted(filter(os.path.isfile, paths), key=os.path.getsize)
+    by_size = sorted(filter(osp.isfile, paths), key=osp.getsize)
     for path, image in zip(by_size, open_images(by_size)):
         if image.state is State.BROKEN:
             return path, image.reason

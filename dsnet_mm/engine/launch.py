@@ -25,9 +25,10 @@ from dsnet_mm.files import make_folder
 
 from .checkpoint import check_fit, read_checkpoint
 from .distributed import rank_of, start_processes
-from .faults import explained, latest_checkpoint, only_training_in
+from .faults import checkpoints_in, explained, latest_checkpoint, only_training_in
 from .fresh_metrics_hook import FreshMetricsHook
 from .initial_weights import adds_to_backbone, check_initial_weights, read_load_from
+from .missing_classes_hook import MissingClassesHook
 
 
 def load_config(
@@ -130,7 +131,10 @@ def train(
             runner._load_from = None
         del weights  # the model has its own
         warn_of_batch_size(cfg, runner.world_size)
+        if not cfg.get('resume'):
+            warn_of_checkpoints(cfg)
         runner.register_hook(FreshMetricsHook())
+        runner.register_hook(MissingClassesHook())
         runner.train()
     scalars = runner.message_hub.log_scalars
     return {name[4:]: scalars[name].current() for name in scalars if name.startswith('val/')}
@@ -184,6 +188,7 @@ def evaluate(
         if fuse:
             runner.load_or_resume()
             fuse_conv_bn(_bare_model(runner))
+        runner.register_hook(MissingClassesHook())
         return runner.test()
 
 
@@ -247,6 +252,19 @@ def warn_of_batch_size(cfg: Config, world_size: int) -> None:
         print_log(
             f'The learning rate of this config is made for batches of {base} images, but '
             f'{batch} run here: add --auto-scale-lr to scale it by {batch / base:g}.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def warn_of_checkpoints(cfg: Config) -> None:
+    """Warn when a training begins anew beside the checkpoints of an earlier one."""
+    earlier = checkpoints_in(cfg.work_dir)
+    if earlier:
+        print_log(
+            f'{cfg.work_dir} holds checkpoints of an earlier training up to {earlier[0].name}, '
+            'which this one writes over: stop it to go on from there with --resume, or to keep '
+            'them by naming another folder with --work-dir.',
             logger='current',
             level=logging.WARNING,
         )

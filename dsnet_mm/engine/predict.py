@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mmcv
 import numpy as np
 import torch
@@ -18,14 +17,12 @@ from mmdet.apis import DetInferencer
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from pycocotools import mask as rle
+from rich.progress import track
 
+from dsnet_mm.data.pictures import Video, read_image, write_image
 from dsnet_mm.errors import UserError
-from dsnet_mm.files import written_whole
 
 from .checkpoint import check_fit, read_checkpoint
-
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 
 
 class Predictor:
@@ -53,6 +50,9 @@ class Predictor:
         weights = read_checkpoint(checkpoint)
         if cfg.get('default_scope') != 'mmdet' or 'test_dataloader' not in cfg:
             raise UserError(f'{cfg.filename} is not of a detector; give one of RetinaNet or such')
+        _keep_scores_from(score, cfg.model.get('test_cfg'))
+        # they keep what is drawn in a work dir, which is not asked for
+        cfg.get('visualizer', {}).pop('vis_backends', None)
         with contextlib.redirect_stdout(io.StringIO()):  # mmengine prints the checkpoint's path
             self.inferencer = DetInferencer(cfg, checkpoint, device=device, show_progress=False)
         check_fit(self.inferencer.model, weights['state_dict'], checkpoint)
@@ -130,117 +130,38 @@ class CocoResults:
         return dict(images=self.images, annotations=self.annotations, categories=categories)
 
 
-def find_images(source: str | Path) -> list[Path]:
-    """Return the images that ``source``, a file or a folder with all below it, holds.
-
-    Raises:
-        UserError: If there are none.
-    """
-    source = Path(source)
-    if source.is_dir():
-        found = sorted(
-            path
-            for path in source.rglob('*')
-            if path.suffix.lower() in IMAGES and not path.is_dir()
-        )
-        if not found:
-            raise UserError(f'{source} holds no images; they end in {", ".join(IMAGES)}')
-        return found
-    if not source.is_file():
-        raise UserError(f'{source} does not exist; give an image, a folder of images or a video')
-    if source.suffix.lower() not in IMAGES:
-        raise UserError(
-            f'{source} is neither an image ({", ".join(IMAGES)}), nor a video '
-            f'({", ".join(VIDEOS)}), nor a folder'
-        )
-    return [source]
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read an image, (H, W, 3), blue, green, red.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
-    try:
-        image = mmcv.imread(str(path), channel_order='bgr')
-    except (OSError, cv2.error):  # OpenCV fails over an empty file, and over too large an image
-        image = None
-    if image is None:
-        raise UserError(f'{path} cannot be read as an image; remove it or store it anew')
-    return image
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an image, (H, W, 3), blue, green, red, in the format of the path's ending.
-
-    Raises:
-        UserError: If the system does not allow it, or OpenCV does not write this format.
-    """
-    with written_whole(path) as draft:
+def on_images(paths: Sequence[Path], root: Path, pictures: Path, predictor: Predictor,
+              results: CocoResults) -> int:  # fmt: skip
+    """Detect on images and draw them; return how many were skipped since they cannot be read."""
+    skipped = 0
+    for path in track(paths, 'detecting'):
         try:
-            done = mmcv.imwrite(image, str(draft))
-        except cv2.error:
-            done = False
-        if not done:
-            raise UserError(
-                f'OpenCV cannot write {path}; store the image that it is drawn on as PNG or JPEG'
-            )
+            image = read_image(path)
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            print(f'skipped: {error}', file=sys.stderr)
+            skipped += 1
+            continue
+        name = path.relative_to(root).as_posix()
+        found, drawn = predictor(image)
+        results.add(name, found)
+        write_image(pictures / name, drawn)
+    return skipped
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
-    """Write a video in the format MP4.
-
-    Args:
-        path: The file.
-        frames: (H, W, 3) each, blue, green, red, all of one size; at least one.
-        rate: Frames in a second.
-
-    Raises:
-        UserError: If the system does not allow it, or OpenCV writes no such videos.
-    """
-    frames = iter(frames)
-    first = next(frames)
-    with written_whole(path) as draft:
-        code, size = cv2.VideoWriter_fourcc(*'mp4v'), first.shape[1::-1]
-        writer = cv2.VideoWriter(str(draft), code, rate, size)
-        if not writer.isOpened():
-            raise UserError(
-                f'OpenCV cannot write the video {path}; detect on its frames, stored as images, '
-                'such as by ffmpeg'
-            )
-        try:
-            for frame in itertools.chain([first], frames):
-                writer.write(frame)
-        finally:
-            writer.release()
+def on_frames(video: Video, predictor: Predictor, results: CocoResults) -> Iterator[np.ndarray]:
+    """Detect on the frames of a video and yield them with what was found."""
+    for number, frame in enumerate(track(video, 'detecting', total=len(video) or None)):
+        found, drawn = predictor(frame)
+        results.add(f'{number:06d}.jpg', found)
+        yield drawn
 
 
-class Video:
-    """The frames of a video file, which can be walked through once.
-
-    Raises:
-        UserError: If the file cannot be read, or holds no frame.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = path
-        self.capture = cv2.VideoCapture(str(path))
-        if not self.capture.isOpened():
-            raise UserError(f'{path} cannot be read as a video; store it anew, such as by ffmpeg')
-        there, self._first = self.capture.read()
-        if not there:
-            raise UserError(f'{path} is a video without frames; store it anew, such as by ffmpeg')
-        self.rate = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
-
-    def __len__(self) -> int:
-        """Return the number of frames that the file tells, 0 if it tells none."""
-        return max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield the frames, (H, W, 3), blue, green, red."""
-        more, frame = True, self._first
-        while more:
-            yield frame
-            more, frame = self.capture.read()
-        self.capture.release()
+def _keep_scores_from(score: float, test_cfg: Any) -> None:
+    """Lower every threshold of a test_cfg, below which mmdet drops detections, to ``score``."""
+    for key, value in (test_cfg or {}).items():
+        if isinstance(value, dict):
+            _keep_scores_from(score, value)
+        elif key == 'score_thr':
+            test_cfg[key] = min(value, score)

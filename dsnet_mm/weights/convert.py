@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
-from dsnet_mm.files import written_whole
+from dsnet_mm.files import check_free, written_whole
 from dsnet_mm.models import DSNet, NormGlobalAveragePooling
 from dsnet_mm.version import __version__
 
@@ -205,15 +205,9 @@ def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
 def check_target(source: Path, target: Path, force: bool) -> None:
     """Refuse a target that cannot be written or stands already, before any work is done."""
     try:
-        if target.is_dir():
-            raise UserError(f'{target} is a folder; name the checkpoint to write')
-        if target.exists() and source.exists() and target.samefile(source):
+        if target.is_file() and source.exists() and target.samefile(source):
             raise UserError(f'{target} is the source itself; name another checkpoint to write')
-        if target.exists() and not force:
-            raise UserError(
-                f'{target} stands already; name another checkpoint, or give --force '
-                'to write over it'
-            )
+        check_free(target, force)
     except OSError as error:
         raise UserError(
             f'{target} cannot be written; choose another place ({error.strerror})'

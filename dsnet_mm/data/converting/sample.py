@@ -49,12 +49,14 @@ class Item:
         box: Left, top, width, height in pixels, from the left upper corner of the image.
         polygons: Outlines [x, y, x, y, ...] in pixels; none where only the box is known.
         crowd: Whether training and evaluation are to pass over it.
+        cut: Whether it reached over the edge of the image, where it is cut off.
     """
 
     name: str
     box: tuple[float, float, float, float]
     polygons: tuple[tuple[float, ...], ...] = ()
     crowd: bool = False
+    cut: bool = False
 
 
 @dataclass

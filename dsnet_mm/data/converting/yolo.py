@@ -82,6 +82,12 @@ def read_all(
     remarks = []
     if bare:
         remarks.append(f'counted {counted(bare, "image")} without a text file as having no objects')
+    cut = [image for image, objects in items.items() for item in objects if item.cut]
+    if cut:
+        remarks.append(
+            f'cut {counted(len(cut), "object")} off at the edge of the image, one on {cut[0]} '
+            'among them'
+        )
     orphans = list(_orphans(found))
     if orphans:
         remarks.append(
@@ -153,7 +159,7 @@ def _item(words: list[str], size: tuple[int, int], classes: Sequence[str], keypo
         beyond = next(value for value in values if not -_OVER <= value <= 1 + _OVER)
         raise LabelError(f'{beyond:g} is no fraction of the image, which is between 0 and 1')
     if len(values) == 4:
-        return Item(classes[int(label)], _box(*values, size))
+        return _box_item(classes[int(label)], values, size)
     points = [
         round(min(max(value, 0.0), 1.0) * size[place % 2], 3) for place, value in enumerate(values)
     ]
@@ -162,20 +168,24 @@ def _item(words: list[str], size: tuple[int, int], classes: Sequence[str], keypo
         classes[int(label)],
         (left, top, *_extent(right - left, bottom - top)),
         (tuple(points),),
+        cut=any(_beyond(value, value, size[place % 2]) for place, value in enumerate(values)),
     )
 
 
-def _box(
-    x: float, y: float, width: float, height: float, size: tuple[int, int]
-) -> tuple[float, float, float, float]:
-    """A box in pixels, cut off at the edges of the image."""
-    edges = []
-    for middle, length, side in ((x, width, size[0]), (y, height, size[1])):
-        low = max(0.0, middle - length / 2) * side
-        high = min(1.0, middle + length / 2) * side
-        edges.append((round(low, 3), round(high, 3)))
+def _box_item(name: str, values: Sequence[float], size: tuple[int, int]) -> Item:
+    """An object of a box: its middle, width and height as shares of the image."""
+    edges, cut = [], False
+    for middle, length, side in zip(values[:2], values[2:], size, strict=True):
+        low, high = middle - length / 2, middle + length / 2
+        cut = cut or _beyond(low, high, side)
+        edges.append((round(max(0.0, low) * side, 3), round(min(1.0, high) * side, 3)))
     (left, right), (top, bottom) = edges
-    return left, top, *_extent(right - left, bottom - top)
+    return Item(name, (left, top, *_extent(right - left, bottom - top)), cut=cut)
+
+
+def _beyond(low: float, high: float, side: int) -> bool:
+    """Whether shares of a side lie over its ends by half a pixel, more than rounding makes."""
+    return low * side < -0.5 or (high - 1) * side > 0.5
 
 
 def _extent(width: float, height: float) -> tuple[float, float]:
