@@ -1,1 +1,1 @@
-"""Data sets: the synthetic shapes that tests and demonstrations run on."""
+"""Data sets: where they lie, their images, checks, conversions, and synthetic shapes."""
