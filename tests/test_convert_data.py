@@ -451,7 +451,7 @@ VOC_FAULTS = {
         substitute('</object>', '<polygon><x1>1</x1><y1>2</y1></polygon></object>'),
         'has fewer than three points',
     ),
-    'no image': (remove_first_image, 'there is no image'),
+    'no image': (remove_first_image, 'there is no image {root}/JPEGImages/'),
     'two images': (
         double_first_image,
         '.png, so that one of them has to get another name or place',

@@ -24,7 +24,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
 
-from dsnet_mm.engine import MissingClassesHook, StopAtNaNHook, launch
+from dsnet_mm.engine import MissingClassesHook, StartWarningsHook, StopAtNaNHook
 from dsnet_mm.engine.checkpoint import read_checkpoint
 from dsnet_mm.engine.distributed import rank_of
 from dsnet_mm.engine.faults import explained, latest_checkpoint, only_training_in
@@ -328,7 +328,9 @@ def test_classes_are_looked_at_inside_wrappers_and_where_there_are_no_categories
 
 def test_a_training_beside_older_checkpoints_warns(config, shapes_root, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(launch, 'print_log', lambda text, **how: said.append(text))
+    monkeypatch.setattr(
+        StartWarningsHook, 'before_train', lambda self, runner: said.extend(self.sentences)
+    )
     for begun, warnings in (({}, 0), ({}, 1), (dict(resume='auto'), 0)):
         said.clear()
         options = {'train_cfg.max_epochs': 1}

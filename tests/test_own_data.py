@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import runpy
@@ -18,7 +19,8 @@ from mmdet.evaluation import CocoMetric
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
-from mmengine.runner import load_checkpoint
+from mmengine.registry import HOOKS
+from mmengine.runner import load_checkpoint, set_random_seed
 from test_check_data import ENTRY_FAULTS
 from test_convert_data import CLASSES, build
 from test_predict import make_detector
@@ -152,6 +154,52 @@ def test_three_lines_change_a_config(tmp_path, name):
     coco = Config.fromfile(ROOT / 'configs' / f'{name.replace("finetune", "fpn_1x_coco")}.py')
     assert cfg.optim_wrapper.optimizer.lr < coco.optim_wrapper.optimizer.lr
     assert cfg.train_cfg.max_epochs < coco.train_cfg.max_epochs
+
+
+def test_the_small_config_fits_the_demonstration(tmp_path):
+    """Its three lines are those of the others, and all but the classes comes from the demo."""
+    text = (FINETUNE / 'retinanet_dsnet_t_small_finetune.py').read_text()
+    block, *_ = re.findall(r'```python\n(.*?)```', TEXT, re.S)
+    for line in block.splitlines()[:2]:
+        assert line in text
+    text = text.replace("'../", f"'{ROOT}/configs/").replace("'data/own/'", "'/data/cats/'")
+    text = re.sub('^classes = .*$', "classes = ('cat', 'dog')", text, flags=re.M)
+    (tmp_path / 'own.py').write_text(text)
+    cfg = Config.fromfile(tmp_path / 'own.py')
+    assert cfg.load_from == cfg.model.backbone.init_cfg.checkpoint == 'work_dirs/demo/epoch_5.pth'
+    for split in ('train', 'val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert dataset.metainfo.classes == ('cat', 'dog')
+        assert dataset.data_root == '/data/cats/'
+        (resize,) = [step for step in dataset.pipeline if step.type == 'Resize']
+        assert resize.scale == cfg.image_scale == (256, 256)
+        assert ('RandomFlip' in [step.type for step in dataset.pipeline]) == (split == 'train')
+    assert cfg.test_evaluator.ann_file == '/data/cats/annotations/val.json'
+
+    register_all_modules()
+    demo = Config.fromfile(ROOT / 'configs/demo/retinanet_dsnet_t_shapes.py')
+    assert f'epoch_{demo.max_epochs}.pth' in cfg.load_from
+    shapes = []
+    for model in (demo.model, cfg.model):
+        model.backbone.init_cfg = None
+        state = MODELS.build(model).state_dict()
+        shapes.append({name: tensor.shape for name, tensor in state.items()})
+    other = {name for name in shapes[1] if shapes[0].get(name) != shapes[1][name]}
+    assert shapes[0].keys() == shapes[1].keys()
+    assert other == {'bbox_head.retina_cls.weight', 'bbox_head.retina_cls.bias'}
+
+
+def test_options_that_the_page_lists():
+    options = dict(re.findall(r'^\| `(\S+)=(\S+)` \|', TEXT, re.M))
+    assert len(options) == 3
+    cfg = load_config(str(FINETUNE / 'retinanet_dsnet_s_finetune.py'), cfg_options=options)
+    hook = HOOKS.build(cfg.default_hooks.checkpoint)
+    assert hook.save_best == [f'{CocoMetric.default_prefix}/bbox_mAP']
+    assert hook.max_keep_ckpts == 3
+    (name,) = cfg.test_evaluator.keys() - load_config(cfg.filename).test_evaluator.keys()
+    assert name in inspect.signature(CocoMetric).parameters
+    (name,) = cfg.randomness.keys()
+    assert name in inspect.signature(set_random_seed).parameters
 
 
 @pytest.mark.parametrize('name', ['retinanet_dsnet_s_finetune', 'mask_rcnn_dsnet_s_finetune'])

@@ -14,6 +14,7 @@ import torch
 from mmdet.models.dense_heads import RetinaHead
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.models.task_modules.coders.delta_xywh_bbox_coder import delta2bbox
+from mmengine.config import Config
 from torch import Tensor, nn
 
 from dsnet_mm.analysis.building import build_model, initialize, read_config
@@ -166,12 +167,13 @@ def _check_is_retinanet(model: nn.Module, config: str) -> None:
 
 
 def describe(part: Part, config: str, checkpoint: str | None) -> dict[str, str]:
-    """Return what a user of the graph has to know: how images are normalised, and the classes."""
+    """Return what a user of the graph has to know: how images are prepared, and the classes."""
     cfg = read_config(config)
     settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     names = ('mean', 'std', 'bgr_to_rgb', 'to_rgb', 'pad_size_divisor')
+    resize = _resize_of(cfg)
     facts: dict[str, Any] = {
-        'preprocessing': {name: settings[name] for name in names if name in settings},
+        'preprocessing': {name: settings[name] for name in names if name in settings} | resize,
         'weights': Path(checkpoint).name if checkpoint else 'random',
     }
     if part.classes is not None:
@@ -179,6 +181,13 @@ def describe(part: Part, config: str, checkpoint: str | None) -> dict[str, str]:
     return {
         name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()
     }
+
+
+def _resize_of(cfg: Config) -> dict[str, Any]:
+    """The size, width and height in pixels, to which the config brings images before the test."""
+    pipeline = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline') or []
+    steps = [step for step in pipeline if step.get('type') == 'Resize' and 'scale' in step]
+    return {name: step[name] for step in steps for name in ('scale', 'keep_ratio') if name in step}
 
 
 def to_onnx(part: Maps | DecodedRetinaNet, size: Size, path: Path, facts: dict[str, str]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os.path as osp
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import DumpResults
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -29,6 +28,7 @@ from .faults import checkpoints_in, explained, latest_checkpoint, only_training_
 from .fresh_metrics_hook import FreshMetricsHook
 from .initial_weights import adds_to_backbone, check_initial_weights, read_load_from
 from .missing_classes_hook import MissingClassesHook
+from .start_warnings_hook import StartWarningsHook
 
 
 def load_config(
@@ -130,9 +130,8 @@ def train(
         elif weights and not adds_to_backbone(_bare_model(runner), weights, cfg):
             runner._load_from = None
         del weights  # the model has its own
-        warn_of_batch_size(cfg, runner.world_size)
-        if not cfg.get('resume'):
-            warn_of_checkpoints(cfg)
+        warnings = [*check_batch_size(cfg, runner.world_size), *check_older_checkpoints(cfg)]
+        runner.register_hook(StartWarningsHook(warnings))
         runner.register_hook(FreshMetricsHook())
         runner.register_hook(MissingClassesHook())
         runner.train()
@@ -242,31 +241,27 @@ def build_runner(cfg: Config) -> Runner:
     return runner
 
 
-def warn_of_batch_size(cfg: Config, world_size: int) -> None:
-    """Warn when the learning rate was made for another batch size than the one that runs."""
+def check_batch_size(cfg: Config, world_size: int) -> Iterator[str]:
+    """Yield a warning if the learning rate was made for another batch size than runs."""
     scaling = cfg.get('auto_scale_lr') or {}
     base = scaling.get('base_batch_size')
     batch = cfg.train_dataloader.get('batch_size', 0) * world_size
     batch *= cfg.optim_wrapper.get('accumulative_counts', 1)
     if base and batch and batch != base and not scaling.get('enable'):
-        print_log(
+        yield (
             f'The learning rate of this config is made for batches of {base} images, but '
-            f'{batch} run here: add --auto-scale-lr to scale it by {batch / base:g}.',
-            logger='current',
-            level=logging.WARNING,
+            f'{batch} run here: add --auto-scale-lr to scale it by {batch / base:g}.'
         )
 
 
-def warn_of_checkpoints(cfg: Config) -> None:
-    """Warn when a training begins anew beside the checkpoints of an earlier one."""
+def check_older_checkpoints(cfg: Config) -> Iterator[str]:
+    """Yield a warning if a training begins anew beside the checkpoints of an earlier one."""
     earlier = checkpoints_in(cfg.work_dir)
-    if earlier:
-        print_log(
+    if earlier and not cfg.get('resume'):
+        yield (
             f'{cfg.work_dir} holds checkpoints of an earlier training up to {earlier[0].name}, '
             'which this one writes over: stop it to go on from there with --resume, or to keep '
-            'them by naming another folder with --work-dir.',
-            logger='current',
-            level=logging.WARNING,
+            'them by naming another folder with --work-dir.'
         )
 
 

@@ -75,10 +75,12 @@ class Predictor:
         found = self.inferencer(image, return_datasamples=True)['predictions'][0].cpu()
         found.pred_instances = found.pred_instances[found.pred_instances.scores >= self.score]
         visualizer = self.inferencer.visualizer
+        drawn = found.clone()  # the surest on top of the others
+        drawn.pred_instances = found.pred_instances[found.pred_instances.scores.argsort()]
         visualizer.add_datasample(
             'prediction',
             mmcv.bgr2rgb(image),
-            found,
+            drawn,
             draw_gt=False,
             show=False,
             pred_score_thr=self.score,

@@ -193,14 +193,16 @@ def _check_boxes(coco: CocoFile) -> list[Finding]:
             'boxes that are empty or less than a pixel wide or high',
             small,
             with_box,
-            'mmdet leaves them out in silence: delete or correct them' + _fraction_hint(boxes),
+            'mmdet leaves them out of training in silence, and counts them as not found in '
+            'evaluation: delete or correct them' + _fraction_hint(boxes),
             images=annotations.images[small],
         ),
         finding(
             'boxes outside their image',
             apart,
             with_sizes,
-            'mmdet leaves them out in silence: correct them, or the size of the image'
+            'mmdet leaves them out of training in silence, and counts them as not found in '
+            'evaluation: correct them, or the size of the image'
             + _corner_hint(coco, len(apart) + len(over)),
             images=annotations.images[apart],
         ),

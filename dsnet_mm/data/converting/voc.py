@@ -224,7 +224,8 @@ class _Folders:
             image, *rivals = self._images(folder).get(label.stem, [None])
             if image:
                 return Pair(image, label, tuple(rivals))
-        return Pair(label.with_suffix('.jpg'), label)
+        there = [folder for folder in self._candidates(label.parent) if self._images(folder)]
+        return Pair((there or [label.parent])[0] / f'{label.stem}.jpg', label)
 
     def without_label(self, pairs: Iterable[Pair]) -> list[Path]:
         """The other images in the folders of those of ``pairs``, in order."""
