@@ -226,6 +226,14 @@ def test_runs_are_found_by_seed_or_alone_and_the_missing_are_named(tmp_path):
     assert [run.seed for run in find_runs(tmp_path, entry('none'), 2, None)] == [0, 1]
 
 
+def test_no_seed_is_trained_twice(tmp_path):
+    """A run of tools/train.py may have a seed too, that of its config."""
+    write_run(tmp_path / 'model', seed=0, bbox=40)
+    runs = find_runs(tmp_path, entry('model'), 3, lambda entry: CONFIG)
+    assert [(run.seed, run.folder.name) for run in runs] == [
+        (0, 'model'), (1, 'seed_1'), (2, 'seed_2')]  # fmt: skip
+
+
 def test_only_a_checkpoint_written_to_its_end_is_gone_on_from(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     for epoch in (2, 9, 10):

@@ -93,7 +93,12 @@ def find_runs(
     found = [folder] if is_run(folder) else []
     found += sorted(filter(is_run, folder.glob('seed_*')), key=lambda path: (len(str(path)), path))
     runs = [read_run(path, entry.label, load(entry)) for path in found]
-    free = (seed for seed in range(seeds) if folder / f'seed_{seed}' not in found)
+    trained = {run.seed for run in runs}  # a second run with the same seed would say nothing new
+    free = (
+        seed
+        for seed in range(seeds + len(runs))
+        if seed not in trained and folder / f'seed_{seed}' not in found
+    )
     for _, seed in zip(range(seeds - len(runs)), free, strict=False):
         path = folder / f'seed_{seed}'
         runs.append(Run(entry.label, path, seed, reason=f'{path} holds no run'))
