@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import math
@@ -34,6 +35,7 @@ from dsnet_mm.comparison.table import to_csv, to_markdown
 from dsnet_mm.comparison.verdict import Answer, answer
 from dsnet_mm.data.shapes import ShapesDetection
 from dsnet_mm.engine import StopAtNaNHook, launch
+from dsnet_mm.engine.faults import NOT_FINITE
 from dsnet_mm.engine.launch import load_config, train
 from dsnet_mm.errors import UserError
 
@@ -167,11 +169,35 @@ def test_an_altered_setting_is_named(tmp_path):
         f"{text}model = dict(type='RetinaNet', backbone=dict(depths=[2, 2]))\n"
         f"train_dataloader = dict(batch_size=4, dataset=dict(data_root='here'))\n"
     )
-    config = CONFIG.copy()
+    config = copy.deepcopy(CONFIG)
     config.model.backbone = dict(depths=(2, 4))
     config.train_dataloader = dict(batch_size=2, dataset=dict(data_root='there'))
     run = read_run(tmp_path, 'model', config)
     assert run.altered == ('model.backbone.depths.1 = 2', 'train_dataloader.batch_size = 4')
+
+
+def test_an_evaluation_in_the_same_folder_changes_nothing(tmp_path):
+    """tools/test.py leaves its config beside the checkpoints, and a log without a training."""
+    write_run(tmp_path, epochs=2, seed=5, bbox=40)
+    vis_data = tmp_path / '20261121_103605' / 'vis_data'
+    trained = (tmp_path / 'model.py').read_text().replace('RetinaNet', 'Other')
+    (vis_data / 'config.py').write_text(trained)
+    stop = f'the loss {NOT_FINITE} 50 of work'
+    (vis_data.parent / f'{vis_data.parent.name}.log').write_text(stop)
+    (tmp_path / 'model.py').write_text('train_cfg = dict(max_epochs=3)')
+    write_log(tmp_path, [], '20261121_120000')
+    (tmp_path / '20261121_120000/vis_data/config.py').write_text('train_cfg = dict(max_epochs=3)')
+    run = read_run(tmp_path, 'model', CONFIG)
+    assert (run.seed, run.altered) == (5, ('model.type = Other',))
+    assert (run.state, run.reason) == (State.DIVERGED, f'the loss {NOT_FINITE} 50')
+
+
+def test_an_evaluation_on_fewer_images_is_named(tmp_path):
+    write_run(tmp_path, bbox=40)
+    with (tmp_path / 'model.py').open('a') as config:
+        config.write("val_dataloader = dict(batch_size=9, dataset=dict(indices=2, data_root='a'))")
+    run = read_run(tmp_path, 'model', CONFIG)
+    assert run.altered == ('val_dataloader.dataset.indices = 2',)
 
 
 def test_a_training_that_was_stopped_for_its_loss_has_diverged(tmp_path, monkeypatch):

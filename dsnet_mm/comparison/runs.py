@@ -21,9 +21,20 @@ FIGURES = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 """COCO's six, as mmdet names them behind ``coco/bbox_`` and ``coco/segm_``."""
 
 KINDS = dict(box='bbox', mask='segm')
-SETTINGS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
-# where files lie, and what does not change the training
-INCIDENTAL = re.compile(r'(^|\.)(data_root|ann_file|data_prefix|num_workers|persistent_workers)\b')
+SETTINGS = (
+    'model',
+    'train_dataloader',
+    'train_cfg',
+    'optim_wrapper',
+    'param_scheduler',
+    'val_dataloader',
+    'val_evaluator',
+)
+# where files lie, and what changes neither the training nor its AP
+INCIDENTAL = re.compile(
+    r'(^|\.)(data_root|ann_file|data_prefix|num_workers|persistent_workers)\b'
+    r'|^val_dataloader\.batch_size$'
+)
 TIMESTAMP = re.compile(r'\d{8}_\d{6}')
 
 Record = Mapping[str, Any]
@@ -208,12 +219,23 @@ def read_log(vis_data: Path) -> Iterator[Record]:
 
 def reason_of_stop(folder: Path) -> str:
     """Return why ``StopAtNaNHook`` ended the latest training of a work dir, '' if it did not."""
-    latest = list(log_folders(folder))[-1:]
-    for path in (vis_data.parent / f'{vis_data.parent.name}.log' for vis_data in latest):
-        text = path.read_text(encoding='utf-8', errors='replace') if path.exists() else ''
-        if stop := re.search(rf'\S+ \S+ {NOT_FINITE} \d+', text):
+    for vis_data in reversed(list(log_folders(folder))):
+        if stop := re.search(rf'\S+ \S+ {NOT_FINITE} \d+', read_text_log(vis_data)):
             return stop[0]
+        if has_trained(vis_data):
+            break
     return ''
+
+
+def has_trained(vis_data: Path) -> bool:
+    """Tell whether a log is of a training; tools/test.py writes its own into the same work dir."""
+    return any('epoch' in record for record in read_log(vis_data))
+
+
+def read_text_log(vis_data: Path) -> str:
+    """Return what a start told its user, '' if that is not there."""
+    path = vis_data.parent / f'{vis_data.parent.name}.log'
+    return path.read_text(encoding='utf-8', errors='replace') if path.exists() else ''
 
 
 def training_seconds(train: Sequence[Record]) -> float | None:
@@ -254,8 +276,11 @@ def epoch_of(checkpoint: Path) -> int:
 
 
 def dumped_config(folder: Path) -> Config | None:
-    """Return the config with which a work dir was trained, None if it is not there."""
-    for path in (*sorted(folder.glob('*.py')), *sorted(folder.glob('*/vis_data/config.py'))):
+    """Return the config with which a work dir was last trained, None if it is not there."""
+    # that beside the checkpoints is of the last start, which may have been of tools/test.py
+    trainings = [path for path in log_folders(folder) if has_trained(path)]
+    beside_logs = [path / 'config.py' for path in reversed(trainings)]
+    for path in (*filter(Path.is_file, beside_logs), *sorted(folder.glob('*.py'))):
         try:
             return Config.fromfile(path, import_custom_modules=False)
         except Exception:  # a config is a program; a damaged one tells nothing
