@@ -509,6 +509,30 @@ def test_tool_compares_recorded_runs_of_the_paper(compare, tmp_path, monkeypatch
     assert '- retinanet_swin_t_fpn_1x_coco, seed 0: missing, ' in written
 
 
+def test_options_given_twice_are_those_of_trainings_table_and_costs(compare, tmp_path, monkeypatch):
+    trained, built = [], []
+
+    def train_all(tasks, launch, console):
+        trained.extend(launch.options)
+        write_run(tasks[0].run.folder, bbox=40)
+        return {}
+
+    def count_costs(entries, size, latency, report):
+        built.extend(Config.fromfile(entry.config).model.neck for entry in entries)
+        return {entry.label: Cost(1_000_000, 1) for entry in entries}
+
+    monkeypatch.setattr(running, 'train_all', train_all)
+    monkeypatch.setattr(cost, 'count_costs', count_costs)
+    options = ('model.neck.mlp_ratio=0', f'train_cfg.max_epochs={EPOCHS}')
+    printed = compare('--work-dirs', tmp_path, '--run', '--data-root', tmp_path,
+                      '--only', 'retinanet_dsnet_t_dsfpn_shapes',
+                      '--cfg-options', options[0], '--cfg-options', options[1])  # fmt: skip
+    assert trained == list(options)
+    assert [neck.mlp_ratio for neck in built] == [0]
+    assert [row['M parameters'] for row in table_rows(printed, 'RetinaNet on shapes, from scratch')
+            ] == ['1.00']  # fmt: skip
+
+
 @pytest.mark.slow
 def test_tool_counts_the_costs_of_the_small_edition(compare, tmp_path):
     config = load_config(str(ROOT / 'configs/compare/retinanet_dsnet_t_fpn_shapes.py'))
@@ -605,9 +629,10 @@ def test_commands():
     tail = ['configs/retinanet.py', '--work-dir', 'work', '--launcher', 'pytorch', '--data-root',
             'data', '--resume', 'epoch_1.pth', '--cfg-options', 'train_cfg.max_epochs=1',
             'randomness.seed=2']  # fmt: skip
-    assert command[:5] == [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '4']
-    assert command[6:] == tail
-    assert Path(command[5]).is_file()
+    launcher = [sys.executable, '-m', 'torch.distributed.run']
+    assert command[:6] == [*launcher, '--standalone', '--nproc_per_node', '4']
+    assert command[7:] == tail
+    assert Path(command[6]).is_file()
     plain = Launch().command(Task(entry('c'), Run('c', Path('w')), CONFIG), None)
     assert plain[2:] == ['c.py', '--work-dir', 'w']
 
@@ -664,6 +689,15 @@ def test_a_failing_run_is_named_and_the_others_go_on(tmp_path, fake_training):
     printed = console.export_text()
     assert 'run 2 of 2: good, seed 0' in printed
     assert epochs_in(tasks[1].log) == 1.5
+
+
+def test_an_evaluation_does_not_hide_how_far_a_training_is(tmp_path):
+    line = '11/21 10:52:02 - mmengine - INFO - Epoch({})  [{}/5000]  eta: 0:00:20  time: 0.01\n'
+    log = tmp_path / 'train.log'
+    log.write_text(
+        line.format('train', '2][5000') + ''.join(line.format('val', i) for i in range(50, 5001, 50))
+    )
+    assert epochs_in(log) == 2
 
 
 WAITS = """

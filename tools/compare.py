@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mmengine.config import Config
 from rich.console import Console
@@ -30,8 +32,8 @@ class Options(Settings):
     """Keep options as they are typed, beside what they say."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Store both."""
-        namespace.options = list(values)
+        """Add both to what was given before."""
+        namespace.options = [*namespace.options, *values]
         super().__call__(parser, namespace, values, option_string)
 
 
@@ -115,6 +117,16 @@ def train_missing(
     return train_all(tasks, Launch(args.data_root, args.options, args.gpus, args.jobs), console)
 
 
+def with_options(
+    entries: Sequence[Entry], load: Callable[[Entry], Config], folder: Path
+) -> list[Entry]:
+    """Write the configs of entries, with the options that all runs get, into a folder."""
+    changed = [replace(entry, config=folder / entry.config.name) for entry in entries]
+    for entry, written in zip(entries, changed, strict=True):
+        load(entry).dump(written.config)
+    return changed
+
+
 def main() -> None:
     args = parse_args()
     check_at_least_one(args, 'seeds', 'gpus', 'jobs')
@@ -155,8 +167,9 @@ def main() -> None:
             'compare; train what is missing or unfinished with --run, or name the folder of the '
             'runs with --work-dirs'
         )
-    with console.status('counting') as status:
-        costs = count_costs(finished, suite.size, args.latency, status.update)
+    with console.status('counting') as status, TemporaryDirectory() as folder:
+        entries = with_options(finished, load, Path(folder)) if args.options else finished
+        costs = count_costs(entries, suite.size, args.latency, status.update)
     results = {entry.label: Result(entry, runs, costs.get(entry.label)) for entry, runs in rows}
     answers = [answer(question, results) for question in suite.questions]
     text = to_markdown(suite, results, answers)

@@ -29,7 +29,7 @@ from .suites import Entry
 POLL = 1.0  # seconds between two looks at a run
 GRACE = 20.0  # seconds that an interrupted training has to end by itself
 EPOCH = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]')
-TAIL = 4096  # bytes at the end of a log in which its last lines are
+TAIL = 65536  # bytes at the end of a log; an evaluation writes a line for every 50 images
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ class Launch:
         tool = configs_dir().parent / 'tools' / 'train.py'
         command = [sys.executable]
         if self.gpus is not None:
-            command += ['-m', 'torch.distributed.run', '--nproc_per_node', str(self.gpus)]
+            # standalone: at a port of its own, beside other trainings on the machine
+            command += ['-m', 'torch.distributed.run', '--standalone']
+            command += ['--nproc_per_node', str(self.gpus)]
         command += [str(tool), str(task.entry.config), '--work-dir', str(task.run.folder)]
         if self.gpus is not None:
             command += ['--launcher', 'pytorch']
