@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -190,6 +191,24 @@ def test_an_evaluation_in_the_same_folder_changes_nothing(tmp_path):
     run = read_run(tmp_path, 'model', CONFIG)
     assert (run.seed, run.altered) == (5, ('model.type = Other',))
     assert (run.state, run.reason) == (State.DIVERGED, f'the loss {NOT_FINITE} 50')
+
+
+def test_a_batch_for_which_the_rate_is_not_made_is_named(tmp_path):
+    write_run(tmp_path, bbox=40)
+    config = 'train_dataloader = dict(batch_size=2)\nauto_scale_lr = dict(base_batch_size=16)\n'
+    with (tmp_path / 'model.py').open('a') as file:
+        file.write(config)
+    meant = Config.fromfile(tmp_path / 'model.py')
+    log = tmp_path / '20261121_103605' / '20261121_103605.log'
+    for processes, altered in (
+        (8, ()),
+        (4, ('batches of 8 images at the learning rate for 16',)),
+    ):
+        log.write_text(f'Runtime environment:\n    GPU number: {processes}\n')
+        assert read_run(tmp_path, 'model', meant).altered == altered
+    with (tmp_path / 'model.py').open('a') as file:
+        file.write('auto_scale_lr = dict(enable=True, base_batch_size=16)\n')
+    assert read_run(tmp_path, 'model', meant).altered == ()
 
 
 def test_an_evaluation_on_fewer_images_is_named(tmp_path):
@@ -691,11 +710,25 @@ def test_a_failing_run_is_named_and_the_others_go_on(tmp_path, fake_training):
     assert epochs_in(tasks[1].log) == 1.5
 
 
+def test_a_batch_that_will_not_fit_is_warned_of(tmp_path, fake_training):
+    """Within the training itself, the warning would be in its log alone."""
+    config = copy.deepcopy(CONFIG)
+    config.train_dataloader = dict(batch_size=2, dataset=dict())
+    config.auto_scale_lr = dict(base_batch_size=16)
+    for gpus, warned in ((8, False), (None, True)):
+        folder = tmp_path / str(gpus)
+        tasks = [replace(task, config=config) for task in tasks_in(folder, 'good')]
+        console = Console(record=True, width=400)
+        assert train_all(tasks, Launch(gpus=gpus), console) == {}
+        assert ('batches of 16 images, but 2 will run' in console.export_text()) is warned
+
+
 def test_an_evaluation_does_not_hide_how_far_a_training_is(tmp_path):
     line = '11/21 10:52:02 - mmengine - INFO - Epoch({})  [{}/5000]  eta: 0:00:20  time: 0.01\n'
     log = tmp_path / 'train.log'
     log.write_text(
-        line.format('train', '2][5000') + ''.join(line.format('val', i) for i in range(50, 5001, 50))
+        line.format('train', '2][5000')
+        + ''.join(line.format('val', i) for i in range(50, 5001, 50))
     )
     assert epochs_in(log) == 2
 

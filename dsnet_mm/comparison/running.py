@@ -20,8 +20,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dsnet_mm.data.locate import check_data
+from dsnet_mm.engine.distributed import unfit_batch
 from dsnet_mm.environment import configs_dir
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, counted
+from dsnet_mm.weights.fit import listing
 
 from .runs import Run, State, newest_checkpoint, read_run
 from .suites import Entry
@@ -140,6 +142,8 @@ def train_all(tasks: Sequence[Task], launch: Launch, console: Console) -> dict[s
     """
     for task in tasks:
         check_data(task.config, ('train', 'val'))
+    for warning in unfit_batches(tasks, launch.gpus or 1):
+        console.print(warning, style='yellow', highlight=False, markup=False)
     failures: dict[str, str] = {}
 
     def fail(task: Task, failure: str) -> None:
@@ -187,6 +191,20 @@ def train_all(tasks: Sequence[Task], launch: Launch, console: Console) -> dict[s
         finally:
             end(running, interruptions)
     return failures
+
+
+def unfit_batches(tasks: Sequence[Task], processes: int) -> list[str]:
+    """Warn of trainings whose learning rate was made for another batch than will run."""
+    labels: dict[tuple[int, int], dict[str, None]] = {}
+    for task in tasks:
+        if unfit := unfit_batch(task.config, processes):
+            labels.setdefault(unfit, {})[task.entry.label] = None
+    return [
+        f'The learning rate of {counted(len(same), "config")} ({listing(list(same))}) is made for '
+        f'batches of {meant} images, but {batch} will run: give as many --gpus as make that batch, '
+        'or --cfg-options auto_scale_lr.enable=True to scale it.'
+        for (batch, meant), same in labels.items()
+    ]
 
 
 @contextmanager

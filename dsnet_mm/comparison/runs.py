@@ -13,6 +13,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from dsnet_mm.engine.distributed import unfit_batch
 from dsnet_mm.engine.faults import NOT_FINITE
 
 from .suites import Entry
@@ -140,7 +141,7 @@ def read_run(folder: Path, label: str, config: Config) -> Run:
         max_epochs=max_epochs,
         seconds=training_seconds(train),
         memory=max((record['memory'] for record in train if 'memory' in record), default=None),
-        altered=altered_settings(dumped, config) if dumped else (),
+        altered=altered_batch(folder, dumped) + altered_settings(dumped, config) if dumped else (),
     )
     broken = [record for record in train if not math.isfinite(record.get('loss', 0.0))]
     if broken:
@@ -307,6 +308,16 @@ def altered_settings(dumped: Config, config: Config) -> tuple[str, ...]:
         for key in keys
         if ran.get(key) != meant.get(key) and not INCIDENTAL.search(key)
     )
+
+
+def altered_batch(folder: Path, dumped: Config) -> tuple[str, ...]:
+    """Name a batch for which the learning rate of a run is not made; it depends on the GPUs too."""
+    for vis_data in log_folders(folder):
+        processes = re.search(r'GPU number: (\d+)', read_text_log(vis_data))
+        unfit = unfit_batch(dumped, int(processes[1])) if processes else None
+        if unfit and has_trained(vis_data):
+            return (f'batches of {unfit[0]} images at the learning rate for {unfit[1]}',)
+    return ()
 
 
 def flatten(value: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -24,6 +24,26 @@ def rank_of(launcher: str) -> int:
     return int(os.environ.get(RANKS.get(launcher, ''), 0))
 
 
+def unfit_batch(cfg: Config, processes: int) -> tuple[int, int] | None:
+    """Compare the batch that runs with the one for which the learning rate was made.
+
+    Args:
+        cfg: The config of a training.
+        processes: How many train together.
+
+    Returns:
+        Images of the batch that runs and of the one that is meant; None if they are the same, the
+        rate is scaled, or either is not known.
+    """
+    scaling = cfg.get('auto_scale_lr') or {}
+    meant = scaling.get('base_batch_size')
+    batch = (cfg.get('train_dataloader') or {}).get('batch_size', 0) * processes
+    batch *= (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if not meant or not batch or batch == meant or scaling.get('enable'):
+        return None
+    return batch, meant
+
+
 def start_processes(cfg: Config) -> None:
     """Look whether the launcher of ``cfg`` was used, and join its processes where no GPU is.
 

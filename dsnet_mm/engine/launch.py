@@ -23,7 +23,7 @@ from dsnet_mm.errors import UserError
 from dsnet_mm.files import make_folder
 
 from .checkpoint import check_fit, read_checkpoint
-from .distributed import rank_of, start_processes
+from .distributed import rank_of, start_processes, unfit_batch
 from .faults import checkpoints_in, explained, latest_checkpoint, only_training_in
 from .fresh_metrics_hook import FreshMetricsHook
 from .initial_weights import adds_to_backbone, check_initial_weights, read_load_from
@@ -243,14 +243,11 @@ def build_runner(cfg: Config) -> Runner:
 
 def check_batch_size(cfg: Config, world_size: int) -> Iterator[str]:
     """Yield a warning if the learning rate was made for another batch size than runs."""
-    scaling = cfg.get('auto_scale_lr') or {}
-    base = scaling.get('base_batch_size')
-    batch = cfg.train_dataloader.get('batch_size', 0) * world_size
-    batch *= cfg.optim_wrapper.get('accumulative_counts', 1)
-    if base and batch and batch != base and not scaling.get('enable'):
+    if unfit := unfit_batch(cfg, world_size):
+        batch, meant = unfit
         yield (
-            f'The learning rate of this config is made for batches of {base} images, but '
-            f'{batch} run here: add --auto-scale-lr to scale it by {batch / base:g}.'
+            f'The learning rate of this config is made for batches of {meant} images, but '
+            f'{batch} run here: add --auto-scale-lr to scale it by {batch / meant:g}.'
         )
 
 
