@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT, documented, tool
+from conftest import ROOT, check_safety, documented, tool
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 from dsnet_mm.data.checking.classes import head_classes
+from dsnet_mm.engine import FreshMetricsHook
 from dsnet_mm.engine.memorise import CutStreamHook, GoalHook, pick_images, set_up_memorising
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
@@ -74,6 +78,7 @@ def test_every_config_starts_from_scratch_on_the_same_images(path):
     set_up_memorising(cfg, 'images.json', chosen, passes=1000)
     assert cfg.model.backbone.init_cfg is None
     assert cfg.model.backbone.get('norm_eval', False) is False
+    check_safety(cfg)
     train = cfg.train_dataloader.dataset
     assert train.times * 8 * cfg.train_cfg.max_epochs == 960
     assert (
@@ -116,6 +121,26 @@ def test_a_training_ends_when_every_goal_is_reached(metrics, ends):
     assert loop.stop_training is ends
 
 
+def test_a_resumed_training_does_not_return_the_metrics_of_its_checkpoint():
+    """They are of the epoch before; where nothing is left to train, none take their place."""
+    hub = MessageHub.get_instance('resumed')
+    hub.update_scalar('val/coco/bbox_mAP', 0.5)
+    hub.update_scalar('train/loss', 1.0)
+    FreshMetricsHook().before_train(SimpleNamespace(message_hub=hub))
+    assert list(hub.log_scalars) == ['train/loss']
+
+
+def test_a_config_without_coco_annotations_is_refused(tmp_path, monkeypatch):
+    for split in ('train', 'val'):
+        for name in ('circle', 'square', 'star', 'triangle'):
+            (tmp_path / split / name).mkdir(parents=True)
+    config = CONFIGS / 'pretrain' / 'dsnet_mini_shapes.py'
+    arguments = ['memorise.py', str(config), '--data-root', str(tmp_path), '--work-dir', 'none']
+    monkeypatch.setattr(sys, 'argv', arguments)
+    with pytest.raises(SystemExit, match='trains on a CustomDataset that names no file'):
+        runpy.run_path(str(ROOT / 'tools' / 'memorise.py'), run_name='__main__')
+
+
 @pytest.mark.slow
 def test_the_tool(shapes_root, tmp_path):
     _, script, config, option, _ = documented('docs/reproduce.md', 'memorise.py')
@@ -131,5 +156,6 @@ def test_the_tool(shapes_root, tmp_path):
     assert 'after 16 images' in again.stdout
     assert 'Epoch(train)' in done.stdout + done.stderr
     assert 'Epoch(train)' not in again.stdout + again.stderr  # there was nothing left to train
+    assert 'no AP' in again.stdout
     ap = re.search(r'bbox AP (\S+) on the images themselves', done.stdout)
     assert ap is None or -1 <= float(ap[1]) < 0.5

@@ -14,7 +14,7 @@ from dsnet_mm.engine.faults import only_training_in
 from dsnet_mm.engine.launch import load_config, train
 from dsnet_mm.engine.memorise import BATCH, EPOCHS, STREAMS, pick_images, set_up_memorising
 from dsnet_mm.engine.options import check_at_least_one
-from dsnet_mm.errors import counted, run_cli
+from dsnet_mm.errors import UserError, counted, run_cli
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,6 +46,11 @@ def main() -> None:
     cfg = load_config(args.config, str(work_dir), data_root=args.data_root)
     check_data(cfg, ('train',))
     source = cfg.train_dataloader.dataset
+    if not source.get('ann_file'):
+        raise UserError(
+            f'{args.config} trains on a {source.type} that names no file of annotations; give the '
+            'config of a detector that trains on one set in COCO format'
+        )
     chosen = pick_images(osp.join(source.data_root, source.ann_file), args.images)
     ann_file = work_dir / 'images.json'
     set_up_memorising(cfg, ann_file, chosen, args.passes, args.cut)
@@ -55,6 +60,8 @@ def main() -> None:
     epochs = min(MessageHub.get_current_instance().get_info('epoch') + 1, EPOCHS)
     shown = epochs * cfg.train_dataloader.dataset.times * args.images
     print(f'\n{name} after {counted(shown, "image")} in batches of {BATCH}:')
+    if not metrics:
+        print(f'  no AP: nothing was found, or nothing was left to train; {work_dir} has the logs')
     for metric in ('bbox', 'segm'):
         if f'coco/{metric}_mAP' in metrics:
             print(f'  {metric} AP {metrics[f"coco/{metric}_mAP"]:.3f} on the images themselves')

@@ -11,8 +11,13 @@ from mmengine.runner import Runner
 class FreshMetricsHook(Hook):
     """Forget the metrics of the evaluation before.
 
-    mmdet gives none where nothing is found, and mmengine would log the old ones once more.
+    mmdet gives none where nothing is found, and mmengine would log the old ones once more. A
+    checkpoint holds those of the epoch before its own, which a resumed training would return.
     """
+
+    def before_train(self, runner: Runner) -> None:
+        """Drop what came with a checkpoint."""
+        self.before_val_epoch(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Drop what the log would take for the outcome of this evaluation."""

@@ -206,7 +206,7 @@ def set_up_memorising(
         ),
     ]
     cfg.pop('auto_scale_lr', None)
-    cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 2  # mmengine deletes before it writes
     cfg.default_hooks.logger.interval = 10
     cfg.randomness = dict(seed=0)
     metrics = ('bbox', 'segm') if with_mask else ('bbox',)
