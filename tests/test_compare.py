@@ -726,10 +726,8 @@ def test_a_batch_that_will_not_fit_is_warned_of(tmp_path, fake_training):
 def test_an_evaluation_does_not_hide_how_far_a_training_is(tmp_path):
     line = '11/21 10:52:02 - mmengine - INFO - Epoch({})  [{}/5000]  eta: 0:00:20  time: 0.01\n'
     log = tmp_path / 'train.log'
-    log.write_text(
-        line.format('train', '2][5000')
-        + ''.join(line.format('val', i) for i in range(50, 5001, 50))
-    )
+    evaluated = [line.format('val', image) for image in range(50, 5001, 50)]
+    log.write_text(''.join([line.format('train', '2][5000'), *evaluated]))
     assert epochs_in(log) == 2
 
 
