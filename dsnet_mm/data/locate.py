@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import os.path as osp
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
@@ -73,7 +74,7 @@ def find_datasets(cfg: Config, splits: Sequence[str] = SPLITS) -> Iterator[Confi
     for split in splits:
         dataloader = cfg.get(f'{split}_dataloader')
         if dataloader:
-            yield from _unwrap(dataloader.dataset)
+            yield from unwrap(dataloader.dataset)
 
 
 def find_evaluators(cfg: Config, splits: Sequence[str] = SPLITS) -> Iterator[ConfigDict]:
@@ -83,12 +84,13 @@ def find_evaluators(cfg: Config, splits: Sequence[str] = SPLITS) -> Iterator[Con
         yield from evaluators if isinstance(evaluators, list) else [evaluators]
 
 
-def _unwrap(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    if 'datasets' in dataset:
+def unwrap(dataset: Any) -> Iterator[Any]:
+    """Yield the data sets, or their settings, inside wrappers such as RepeatDataset."""
+    if hasattr(dataset, 'datasets'):
         for inner in dataset.datasets:
-            yield from _unwrap(inner)
-    elif 'dataset' in dataset:
-        yield from _unwrap(dataset.dataset)
+            yield from unwrap(inner)
+    elif hasattr(dataset, 'dataset'):
+        yield from unwrap(dataset.dataset)
     else:
         yield dataset
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from dsnet_mm.data.locate import unwrap
 from dsnet_mm.errors import UserError
 
 
@@ -37,7 +37,7 @@ class MissingClassesHook(Hook):
         Raises:
             UserError: If there are fewer.
         """
-        for part in _unwrap(dataset):
+        for part in unwrap(dataset):
             classes = part.metainfo.get('classes', ())
             found = getattr(part, 'cat_ids', classes)  # of mmdet's data sets in COCO's form
             if len(found) < len(classes):
@@ -47,13 +47,3 @@ class MissingClassesHook(Hook):
                     "names; write them as in the file's categories, and let tools/check_data.py "
                     'with --config name those that differ'
                 )
-
-
-def _unwrap(dataset: Any) -> Iterator[Any]:
-    """Yield the data sets inside wrappers such as RepeatDataset and ConcatDataset."""
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner == [None]:
-        yield dataset
-    else:
-        for part in inner:
-            yield from _unwrap(part)
