@@ -44,7 +44,7 @@ def test_time_against_its_arithmetic(large):
 
 
 def test_memory(large):
-    limit = 0.2 if ON_GPU else 0.35
+    limit = 0.2  # the aim on a GPU; on a CPU it is 0.35, and 0.16 was reached
     ratio = large['dsnet_s'].peak_bytes / large['published_dsnet_s'].peak_bytes
     print(f'\npeak memory over that of the published formulation: {ratio:.3f}, at most {limit}')
     assert ratio <= limit
@@ -62,5 +62,6 @@ def test_memory_of_training():
     setting = Setting('train', 800, 1344, batch=2, **COMMON)
     results = measure(['dsnet_s', 'swin_t'], setting, rounds=1, warmup=0)
     ratio = results['dsnet_s'].peak_bytes / results['swin_t'].peak_bytes
-    print(f'\npeak memory of a training step over that of Swin-T: {ratio:.3f}, at most 0.9')
-    assert ratio <= 0.9
+    limit = 0.9 if ON_GPU else 0.85  # the aim is 0.9; on a CPU 0.79 was reached
+    print(f'\npeak memory of a training step over that of Swin-T: {ratio:.3f}, at most {limit}')
+    assert ratio <= limit
