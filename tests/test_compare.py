@@ -238,7 +238,7 @@ BROKEN = {
     'unevaluated': (dict(evaluated=False), 'but the last one is not evaluated'),
     'shorter': (dict(epochs=1, max_epochs=1, bbox=40), '1 of 3 epochs are trained'),
     'empty': (dict(), 'has no box AP: nothing was detected'),
-    'no objects': (dict(bbox=-1), 'has no box AP'),
+    'no objects': (dict(bbox=-1), 'has no box AP: the images have no such objects'),
 }
 
 
@@ -343,6 +343,19 @@ def test_verdict(ap, claimed, verdict):
     assert found.verdict == verdict
     assert bool(found.caveat) == (claimed == 0.4)
     assert not ask(0.4, finished('a', 39.0), finished('b', 36.5)).caveat
+
+
+def test_a_verdict_on_an_altered_run_says_so():
+    altered = finished('a', 42.9)
+    altered.runs[0] = replace(altered.runs[0], altered=('train_cfg.max_epochs = 24',))
+    other = finished('b', 36.5)
+    found = ask(6.4, altered, other)
+    assert (found.verdict, found.caveat) == (
+        'reproduced',
+        'a ran with other settings than the config',
+    )
+    assert ask(6.4, other, altered).caveat == found.caveat
+    assert not ask(6.4, altered, Result(entry('b'), [])).caveat
 
 
 def test_a_claim_about_masks_is_judged_by_masks():
@@ -518,7 +531,10 @@ def test_tool_compares_recorded_runs_of_the_paper(compare, tmp_path, monkeypatch
     written = (tmp_path / 'compare_coco' / 'table.md').read_text()
     assert written.strip() in printed
     verdicts = [row['verdict'] for row in table_rows(written, 'Differences')]
-    assert verdicts[:4] == [
+    of_short_configs = ' and '.join(f'retinanet_{name}_fpn_1x_coco' for name in ('dsnet_s', 'r50'))
+    of_short_configs += ' ran with other settings than the config'
+    assert verdicts[0] == f'reproduced; {of_short_configs}'
+    assert [verdict.split('; ')[0] for verdict in verdicts[:4]] == [
         'reproduced',
         'not reproduced',
         'reproduced',
@@ -550,6 +566,24 @@ def test_options_given_twice_are_those_of_trainings_table_and_costs(compare, tmp
     assert [neck.mlp_ratio for neck in built] == [0]
     assert [row['M parameters'] for row in table_rows(printed, 'RetinaNet on shapes, from scratch')
             ] == ['1.00']  # fmt: skip
+
+
+def test_tool_makes_the_table_and_ends_with_an_error_if_a_training_failed(
+    compare, tmp_path, monkeypatch
+):
+    def train_all(tasks, launch, console):
+        write_run(tasks[0].run.folder, bbox=40)
+        return {'two, seed 0': 'two, seed 0 ended with status 1, see its log'}
+
+    monkeypatch.setattr(running, 'train_all', train_all)
+    monkeypatch.setattr(cost, 'count_costs', lambda *args: {})
+    error = compare('--work-dirs', tmp_path, '--run', '--data-root', tmp_path,
+                    '--only', 'retinanet_dsnet_t_*fpn_shapes',
+                    '--cfg-options', f'train_cfg.max_epochs={EPOCHS}')  # fmt: skip
+    assert error == (
+        'error: 1 run of those to be trained failed: two, seed 0 ended with status 1, see its log'
+    )
+    assert '40.0' in (tmp_path / 'compare_shapes' / 'table.md').read_text()
 
 
 @pytest.mark.slow

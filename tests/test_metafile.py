@@ -4,7 +4,7 @@ import modelindex
 import yaml
 from conftest import ROOT
 
-from dsnet_mm.comparison.suites import get_suite
+from dsnet_mm.comparison.suites import BASELINES, get_suite
 
 
 def test_the_index_names_every_config_and_claims_nothing_unmeasured():
@@ -35,3 +35,11 @@ def test_published_figures_have_a_source():
         if 'ResNet-50 +' not in figures:
             assert f'box AP {known.box}' in figures
         assert known.mask is None or f'mask AP {known.mask}' in figures
+
+
+def test_models_of_others_are_in_a_collection_of_their_own():
+    models = yaml.safe_load((ROOT / 'configs' / 'metafile.yml').read_text())['Models']
+    collection = {model['Name']: model['In Collection'] for model in models}
+    for entry in get_suite('coco').entries:
+        ours = entry.model not in BASELINES or entry.neck != 'FPN'
+        assert collection[entry.label] == ('DS-Net' if ours else 'Baselines of DS-Net')

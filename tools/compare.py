@@ -179,9 +179,12 @@ def main() -> None:
     with written_whole(out / 'plot.png') as draft:
         plot(suite, results, draft)
     console.print(text)
-    for failure in failures.values():
-        console.print(f'failed: {failure}')
     console.print(f'written: {out / "table.md"}, {out / "table.csv"}, {out / "plot.png"}')
+    if failures:
+        raise UserError(
+            f'{counted(len(failures), "run")} of those to be trained failed: '
+            f'{"; ".join(failures.values())}'
+        )
 
 
 if __name__ == '__main__':

@@ -42,12 +42,14 @@ class Answer:
         model: AP of the first detector in percent.
         baseline: AP of the second.
         obstacle: Which runs keep the question from being answered; '' if none do.
+        altered: Labels of those of the two whose runs had other settings than their configs.
     """
 
     question: Question
     model: Summary
     baseline: Summary
     obstacle: str = ''
+    altered: tuple[str, ...] = ()
 
     @property
     def difference(self) -> float:
@@ -94,9 +96,16 @@ class Answer:
     def caveat(self) -> str:
         """What keeps a verdict from saying much, '' if nothing does."""
         claimed = self.question.claimed
-        if claimed is None or claimed > self.tolerance or not self._near:
+        if claimed is None or self.obstacle:
             return ''
-        return 'the claim is smaller than the tolerance, so that chance alone could decide it'
+        remarks = []
+        if claimed <= self.tolerance and self._near:
+            remarks.append(
+                'the claim is smaller than the tolerance, so that chance alone could decide it'
+            )
+        if self.altered:
+            remarks.append(f'{" and ".join(self.altered)} ran with other settings than the config')
+        return '; '.join(remarks)
 
     @property
     def _near(self) -> bool:
@@ -108,7 +117,9 @@ def answer(question: Question, results: Mapping[str, Result]) -> Answer:
     """Answer a question from the results by label, as far as the runs allow."""
     sides = [results[label] for label in (question.model, question.baseline)]
     obstacles = [obstacle for side in sides if (obstacle := _obstacle(side, question.figure))]
-    return Answer(question, *(side.ap(question.figure) for side in sides), '; '.join(obstacles))
+    altered = tuple(side.entry.label for side in sides if any(run.altered for run in side.finished))
+    model, baseline = (side.ap(question.figure) for side in sides)
+    return Answer(question, model, baseline, '; '.join(obstacles), altered)
 
 
 def _obstacle(result: Result, figure: str) -> str:
