@@ -12,12 +12,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import ROOT, check_safety, documented, tool
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.optim import build_optim_wrapper
+from torch import nn
 
 from dsnet_mm.data.checking.classes import head_classes
 from dsnet_mm.engine import FreshMetricsHook
-from dsnet_mm.engine.memorise import CutStreamHook, GoalHook, pick_images, set_up_memorising
+from dsnet_mm.engine.memorise import (
+    CutStreamHook,
+    GoalHook,
+    SteadyNormsHook,
+    pick_images,
+    set_up_memorising,
+)
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
 
@@ -92,13 +101,37 @@ def test_every_config_starts_from_scratch_on_the_same_images(path):
     assert not masks or cfg.model.train_cfg.rcnn.sampler.num == 64
     goals = {'coco/bbox_mAP': 0.9, 'coco/segm_mAP': 0.8} if masks else {'coco/bbox_mAP': 0.9}
     assert dict(type='GoalHook', goals=goals) in cfg.custom_hooks
+    assert dict(type='SteadyNormsHook', begin=6) in cfg.custom_hooks
     with pytest.raises(UserError, match='give at least 64'):
         set_up_memorising(cfg, 'images.json', chosen, passes=63)
 
 
+def test_linear_layers_over_whole_regions_learn_more_slowly():
+    cfg = Config.fromfile(CONFIGS / 'mask_rcnn_dsnet_t_fpn_1x_coco.py')
+    chosen = dict(images=[dict(id=1)], categories=[dict(id=7, name='cat')])
+    set_up_memorising(cfg, 'images.json', chosen, passes=8)
+    model = nn.ModuleDict({'bbox_head': MODELS.build(cfg.model.roi_head.bbox_head)})
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).param_groups
+    rates = {id(parameter): group['lr'] for group in groups for parameter in group['params']}
+    found = {name: rates[id(parameter)] for name, parameter in model.named_parameters()}
+    slow = {name for name, rate in found.items() if rate == pytest.approx(1e-4)}
+    assert {name.split('.')[1] for name in slow} == {'shared_fcs'}
+    assert {name.split('.')[1] for name in found.keys() - slow} == {'fc_cls', 'fc_reg'}
+    assert {found[name] for name in found.keys() - slow} == {5e-4}
+
+
+def test_norms_are_steady_from_the_epoch_that_is_named():
+    norms = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), nn.BatchNorm1d(3))
+    for epoch, trained in ((5, True), (6, False), (7, False)):
+        norms.train()  # as the loop does before an epoch
+        SteadyNormsHook(begin=6).before_train_iter(SimpleNamespace(model=norms, epoch=epoch), 0)
+        assert [module.training for module in norms] == [trained, True, trained]
+
+
+@pytest.mark.parametrize('align', [False, True])
 @pytest.mark.parametrize('stream', ['local', 'global'])
-def test_a_cut_stream_gets_no_gradient(stream):
-    model = DSNet(ARCH, norm_eval=False, align=False, out_indices=(0, 1))
+def test_a_cut_stream_gets_no_gradient(stream, align):
+    model = DSNet(ARCH, norm_eval=False, align=align, out_indices=(0, 1))
     runner = type('Runner', (), dict(model=model))
     CutStreamHook(stream).before_train(runner)
     sum(out.square().sum() for out in model(torch.rand(1, 3, 64, 64))).backward()

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsnet_mm.data.checking.classes import head_classes
 from dsnet_mm.errors import UserError, counted
@@ -23,6 +24,9 @@ EPOCHS = 8  # at most; each ends with an evaluation
 SCALE = (512, 320)  # longer and shorter side of the images in pixels
 BATCH = 4
 REGIONS = 64  # of each image by which a head of regions learns
+RATE = 5e-4  # of learning
+REGION_FACTOR = 0.2  # of the rate, for the heads' linear layers, whose fan-in is large
+STEADY_EPOCHS = 2  # at the end, in which BatchNorm normalises as the evaluation does
 GOALS = {'bbox': 0.9, 'segm': 0.8}  # AP at which a detector knows the images by heart
 
 
@@ -61,6 +65,27 @@ class GoalHook(Hook):
         """Compare the metrics with the goals."""
         if all((metrics or {}).get(name, -1.0) >= goal for name, goal in self.goals.items()):
             runner.train_loop.stop_training = True
+
+
+@HOOKS.register_module()
+class SteadyNormsHook(Hook):
+    """Keep BatchNorm in eval mode in the last epochs, that the training sees what is evaluated.
+
+    Args:
+        begin: Number of epochs before.
+    """
+
+    def __init__(self, begin: int) -> None:
+        self.begin = begin
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict[str, Any] | None = None
+    ) -> None:
+        """Set each BatchNorm to eval mode."""
+        if runner.epoch >= self.begin:
+            for module in runner.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
 
 def pick_images(ann_file: str | Path, count: int) -> dict[str, Any]:
@@ -191,7 +216,8 @@ def set_up_memorising(
     cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=EPOCHS, val_interval=1)
     cfg.optim_wrapper = dict(
         type='OptimWrapper',
-        optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.0),
+        optimizer=dict(type='AdamW', lr=RATE, weight_decay=0.0),
+        paramwise_cfg=dict(custom_keys=dict(shared_fcs=dict(lr_mult=REGION_FACTOR))),
         clip_grad=dict(max_norm=10, norm_type=2),
     )
     cfg.param_scheduler = [
@@ -211,7 +237,10 @@ def set_up_memorising(
     cfg.randomness = dict(seed=0)
     metrics = ('bbox', 'segm') if with_mask else ('bbox',)
     goals = {f'coco/{metric}_mAP': GOALS[metric] for metric in metrics}
-    hooks = [dict(type='GoalHook', goals=goals)]
+    hooks = [
+        dict(type='GoalHook', goals=goals),
+        dict(type='SteadyNormsHook', begin=EPOCHS - STEADY_EPOCHS),
+    ]
     if cut:
         hooks.append(dict(type='CutStreamHook', stream=cut))
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
