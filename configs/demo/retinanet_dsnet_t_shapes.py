@@ -9,6 +9,7 @@ head_norm = dict(type='GN', num_groups=32)
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=32),
+    backbone=dict(init_cfg=None),
     neck=dict(norm_cfg=head_norm),
     bbox_head=dict(
         norm_cfg=head_norm,
