@@ -238,7 +238,7 @@ BROKEN = {
     'unevaluated': (dict(evaluated=False), 'but the last one is not evaluated'),
     'shorter': (dict(epochs=1, max_epochs=1, bbox=40), '1 of 3 epochs are trained'),
     'empty': (dict(), 'has no box AP: nothing was detected'),
-    'no objects': (dict(bbox=-1), 'has no box AP: the images have no such objects'),
+    'no objects': (dict(bbox=-1), 'has no box AP: the images hold no objects'),
 }
 
 
@@ -352,10 +352,13 @@ def test_a_verdict_on_an_altered_run_says_so():
     found = ask(6.4, altered, other)
     assert (found.verdict, found.caveat) == (
         'reproduced',
-        'a ran with other settings than the config',
+        'runs of a were not set as their configs are',
     )
     assert ask(6.4, other, altered).caveat == found.caveat
+    assert ask(6.4, other, other).caveat == ''
     assert not ask(6.4, altered, Result(entry('b'), [])).caveat
+    small = ask(6.3, altered, other).caveat, ask(0.4, altered, finished('b', 42.5)).caveat
+    assert small[1].endswith(f'could decide it; {small[0]}')
 
 
 def test_a_claim_about_masks_is_judged_by_masks():
@@ -531,13 +534,15 @@ def test_tool_compares_recorded_runs_of_the_paper(compare, tmp_path, monkeypatch
     written = (tmp_path / 'compare_coco' / 'table.md').read_text()
     assert written.strip() in printed
     verdicts = [row['verdict'] for row in table_rows(written, 'Differences')]
-    of_short_configs = ' and '.join(f'retinanet_{name}_fpn_1x_coco' for name in ('dsnet_s', 'r50'))
-    of_short_configs += ' ran with other settings than the config'
-    assert verdicts[0] == f'reproduced; {of_short_configs}'
-    assert [verdict.split('; ')[0] for verdict in verdicts[:4]] == [
-        'reproduced',
-        'not reproduced',
-        'reproduced',
+    short = [
+        f'; runs of {detector}_dsnet_s_fpn_1x_coco and {detector}_r50_fpn_1x_coco'
+        ' were not set as their configs are'
+        for detector in ('retinanet', 'mask_rcnn', 'mask_rcnn')
+    ]  # the recorded configs lack most settings
+    assert verdicts[:4] == [
+        'reproduced' + short[0],
+        'not reproduced' + short[1],
+        'reproduced' + short[2],
         'cannot be judged: mask_rcnn_swin_t_fpn_1x_coco is unfinished',
     ]
     assert '- mask_rcnn_swin_t_fpn_1x_coco, seed 0: unfinished, 5 of 12 epochs' in written
@@ -584,6 +589,14 @@ def test_tool_makes_the_table_and_ends_with_an_error_if_a_training_failed(
         'error: 1 run of those to be trained failed: two, seed 0 ended with status 1, see its log'
     )
     assert '40.0' in (tmp_path / 'compare_shapes' / 'table.md').read_text()
+
+
+def test_tool_names_what_failed_where_no_training_came_to_its_end(compare, tmp_path, monkeypatch):
+    failures = {'one, seed 0': 'one, seed 0 ended with status 1, see its log'}
+    monkeypatch.setattr(running, 'train_all', lambda *args: failures)
+    error = compare('--work-dirs', tmp_path, '--run', '--data-root', tmp_path,
+                    '--only', 'retinanet_dsnet_t_fpn_shapes')  # fmt: skip
+    assert error.endswith('failed: one, seed 0 ended with status 1, see its log')
 
 
 @pytest.mark.slow

@@ -156,12 +156,18 @@ def main() -> None:
         failures = train_missing(suite, args, load, console)
         signal.signal(signal.SIGTERM, before)
 
+    failed = (
+        f'{counted(len(failures), "run")} of those to be trained failed: '
+        f'{"; ".join(failures.values())}'
+    )
     rows = read_all(suite, args, load)
     finished = [entry for entry, runs in rows if Result(entry, runs).finished]
     if not finished:
         for _, runs in rows:
             for run in runs:
                 console.print(f'{run.name}: {run.state.value}, {run.reason}')
+        if failures:
+            raise UserError(failed)
         raise UserError(
             f'none of these runs in {args.work_dirs} is finished, so that there is nothing to '
             'compare; train what is missing or unfinished with --run, or name the folder of the '
@@ -181,10 +187,7 @@ def main() -> None:
     console.print(text)
     console.print(f'written: {out / "table.md"}, {out / "table.csv"}, {out / "plot.png"}')
     if failures:
-        raise UserError(
-            f'{counted(len(failures), "run")} of those to be trained failed: '
-            f'{"; ".join(failures.values())}'
-        )
+        raise UserError(failed)
 
 
 if __name__ == '__main__':

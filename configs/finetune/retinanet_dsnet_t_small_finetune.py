@@ -21,7 +21,7 @@ model = dict(
         feat_channels=96,
         stacked_convs=2,
         norm_cfg=head_norm,
-        # anchors from 24 to 151 pixels
+        # anchors from 24 to 152 pixels
         anchor_generator=dict(octave_base_scale=3, strides=[8, 16, 32]),
     ),
 )

@@ -164,8 +164,8 @@ def read_run(folder: Path, label: str, config: Config) -> Run:
     }
     empty = [kind for kind, figures in ap.items() if math.isnan(figures['mAP'])]
     if empty:
-        asked = any(f'coco/{KINDS[kind]}_mAP' in last for kind in empty)
-        cause = 'the images have no such objects' if asked else 'nothing was detected'
+        asked = all(f'coco/{KINDS[kind]}_mAP' in last for kind in empty)
+        cause = 'the images hold no objects' if asked else 'nothing was detected'
         reason = f'the last evaluation has no {" and no ".join(empty)} AP: {cause}'
         return Run(**run, state=State.DIVERGED, reason=reason)
     return Run(**run, state=State.FINISHED, ap=ap)

@@ -42,7 +42,7 @@ class Answer:
         model: AP of the first detector in percent.
         baseline: AP of the second.
         obstacle: Which runs keep the question from being answered; '' if none do.
-        altered: Labels of those of the two whose runs had other settings than their configs.
+        altered: Labels of those of the two with a run that was not set as its config is.
     """
 
     question: Question
@@ -104,7 +104,9 @@ class Answer:
                 'the claim is smaller than the tolerance, so that chance alone could decide it'
             )
         if self.altered:
-            remarks.append(f'{" and ".join(self.altered)} ran with other settings than the config')
+            remarks.append(
+                f'runs of {" and ".join(self.altered)} were not set as their configs are'
+            )
         return '; '.join(remarks)
 
     @property

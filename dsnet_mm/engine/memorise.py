@@ -1,6 +1,7 @@
 """Can a detector learn at all? It is trained from scratch on a few images and asked about them.
 
-A network that is wired wrongly does not know by heart what it saw over a hundred times.
+Where data, heads or losses are broken, it does not know by heart what it saw over a hundred times.
+A broken part of the network may go unnoticed (docs/reproduce.md).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SCALE = (512, 320)  # longer and shorter side of the images in pixels
 BATCH = 4
 REGIONS = 64  # of each image by which a head of regions learns
 RATE = 5e-4  # of learning
-REGION_FACTOR = 0.2  # of the rate, for the heads' linear layers, whose fan-in is large
+REGION_FACTOR = 0.2  # of the rate, for the linear layers before a box head's two outputs
 STEADY_EPOCHS = 2  # at the end, in which BatchNorm normalises as the evaluation does
 GOALS = {'bbox': 0.9, 'segm': 0.8}  # AP at which a detector knows the images by heart
 
@@ -69,10 +70,10 @@ class GoalHook(Hook):
 
 @HOOKS.register_module()
 class SteadyNormsHook(Hook):
-    """Keep BatchNorm in eval mode in the last epochs, that the training sees what is evaluated.
+    """Keep BatchNorm in eval mode in the last epochs, so that training normalises as evaluation.
 
     Args:
-        begin: Number of epochs before.
+        begin: Epochs trained with BatchNorm in train mode before them.
     """
 
     def __init__(self, begin: int) -> None:
