@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -117,6 +117,15 @@ def train_missing(
     return train_all(tasks, Launch(args.data_root, args.options, args.gpus, args.jobs), console)
 
 
+def check_failures(failures: Mapping[str, str]) -> None:
+    """Raise a UserError that says what went wrong with trainings, if anything did."""
+    if failures:
+        raise UserError(
+            f'{counted(len(failures), "run")} of those to be trained failed: '
+            f'{"; ".join(failures.values())}'
+        )
+
+
 def with_options(
     entries: Sequence[Entry], load: Callable[[Entry], Config], folder: Path
 ) -> list[Entry]:
@@ -156,18 +165,13 @@ def main() -> None:
         failures = train_missing(suite, args, load, console)
         signal.signal(signal.SIGTERM, before)
 
-    failed = (
-        f'{counted(len(failures), "run")} of those to be trained failed: '
-        f'{"; ".join(failures.values())}'
-    )
     rows = read_all(suite, args, load)
     finished = [entry for entry, runs in rows if Result(entry, runs).finished]
     if not finished:
         for _, runs in rows:
             for run in runs:
                 console.print(f'{run.name}: {run.state.value}, {run.reason}')
-        if failures:
-            raise UserError(failed)
+        check_failures(failures)
         raise UserError(
             f'none of these runs in {args.work_dirs} is finished, so that there is nothing to '
             'compare; train what is missing or unfinished with --run, or name the folder of the '
@@ -186,8 +190,7 @@ def main() -> None:
         plot(suite, results, draft)
     console.print(text)
     console.print(f'written: {out / "table.md"}, {out / "table.csv"}, {out / "plot.png"}')
-    if failures:
-        raise UserError(failed)
+    check_failures(failures)
 
 
 if __name__ == '__main__':
