@@ -14,11 +14,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsnet_mm.data.checking.classes import head_classes
 from dsnet_mm.errors import UserError, counted
 from dsnet_mm.models import DSBlock
+from dsnet_mm.models.ds_block import set_norms_to_eval
 
 STREAMS = ('local', 'global')
 EPOCHS = 8  # at most; each ends with an evaluation
@@ -84,9 +84,7 @@ class SteadyNormsHook(Hook):
     ) -> None:
         """Set each BatchNorm to eval mode."""
         if runner.epoch >= self.begin:
-            for module in runner.model.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            set_norms_to_eval(runner.model)
 
 
 def pick_images(ann_file: str | Path, count: int) -> dict[str, Any]:

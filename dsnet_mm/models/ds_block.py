@@ -411,6 +411,13 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode='bilinear', align_corners=False)
 
 
+def set_norms_to_eval(module: nn.Module) -> None:
+    """Have each BatchNorm within use its running statistics, and leave them as they are."""
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.eval()
+
+
 @contextmanager
 def frozen_running_stats(module: nn.Module) -> Iterator[None]:
     """Keep BatchNorm's running statistics as they are.

@@ -18,12 +18,11 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dsnet_mm.errors import ConfigError
 from dsnet_mm.weights.loading import StrictBackbone
 
-from .ds_block import DSBlock, is_traced
+from .ds_block import DSBlock, is_traced, set_norms_to_eval
 
 PATCH_SIZES = (4, 2, 2, 2)
 GRID_STRIDES = (8, 4, 2, 2)  # pixels of a stage's map per cell of its global grid
@@ -259,7 +258,5 @@ class DSNet(StrictBackbone):
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            set_norms_to_eval(self)
         return self
