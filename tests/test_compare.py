@@ -193,6 +193,41 @@ def test_an_evaluation_in_the_same_folder_changes_nothing(tmp_path):
     assert (run.state, run.reason) == (State.DIVERGED, f'the loss {NOT_FINITE} 50')
 
 
+def test_another_hook_is_named(tmp_path):
+    write_run(tmp_path, bbox=40)
+    with (tmp_path / 'model.py').open('a') as config:
+        config.write("custom_hooks = [dict(type='EMAHook')]")
+    run = read_run(tmp_path, 'model', CONFIG)
+    assert run.altered == ('custom_hooks.0.type = EMAHook',)
+
+
+def test_a_run_without_its_config_is_not_known_to_be_set_as_it(tmp_path):
+    write_run(tmp_path, bbox=40)
+    (tmp_path / 'model.py').unlink()
+    run = read_run(tmp_path, 'model', CONFIG)
+    assert run.state is State.FINISHED
+    assert run.altered == (f'no config in {tmp_path} tells its settings',)
+
+
+@pytest.mark.parametrize('meant', [None, 'weights.pth'])
+def test_other_weights_at_the_start_are_named_and_a_resumed_one_is_none(tmp_path, meant):
+    """mmengine names the checkpoint as load_from when it goes on; that is no start of its own."""
+    write_run(tmp_path, epochs=2, bbox=40)
+    write_log(tmp_path, [train_record(50), train_record(60), evaluation(3, bbox=40)],
+              '20261121_110000')  # fmt: skip
+    text = (tmp_path / 'model.py').read_text()
+    starts = {
+        '20261121_103605': f'{text}load_from = {meant!r}\n',
+        '20261121_110000': f"{text}resume = True\nload_from = 'epoch_2.pth'\n",
+    }
+    for timestamp, config in starts.items():
+        (tmp_path / timestamp / 'vis_data' / 'config.py').write_text(config)
+    same = Config(dict(CONFIG, load_from=meant))
+    assert read_run(tmp_path, 'model', same).altered == ()
+    other = Config(dict(CONFIG, load_from='others.pth'))
+    assert read_run(tmp_path, 'model', other).altered == (f'load_from = {meant}',)
+
+
 def test_a_batch_for_which_the_rate_is_not_made_is_named(tmp_path):
     write_run(tmp_path, bbox=40)
     config = 'train_dataloader = dict(batch_size=2)\nauto_scale_lr = dict(base_batch_size=16)\n'
@@ -352,7 +387,7 @@ def test_a_verdict_on_an_altered_run_says_so():
     found = ask(6.4, altered, other)
     assert (found.verdict, found.caveat) == (
         'reproduced',
-        'runs of a were not set as their configs are',
+        'runs of a were not set as their configs are, or are not known to be',
     )
     assert ask(6.4, other, altered).caveat == found.caveat
     assert ask(6.4, other, other).caveat == ''
@@ -536,7 +571,7 @@ def test_tool_compares_recorded_runs_of_the_paper(compare, tmp_path, monkeypatch
     verdicts = [row['verdict'] for row in table_rows(written, 'Differences')]
     short = [
         f'; runs of {detector}_dsnet_s_fpn_1x_coco and {detector}_r50_fpn_1x_coco'
-        ' were not set as their configs are'
+        ' were not set as their configs are, or are not known to be'
         for detector in ('retinanet', 'mask_rcnn', 'mask_rcnn')
     ]  # the recorded configs lack most settings
     assert verdicts[:4] == [

@@ -28,6 +28,7 @@ SETTINGS = (
     'train_cfg',
     'optim_wrapper',
     'param_scheduler',
+    'custom_hooks',
     'val_dataloader',
     'val_evaluator',
 )
@@ -66,7 +67,7 @@ class Run:
             set has no such objects. Empty unless the run is finished.
         seconds: Time of the training iterations that led to the result, without evaluation.
         memory: Peak memory of a GPU in MB as logged; None on a CPU.
-        altered: Settings that were not those of the entry's config.
+        altered: Settings that were not those of the entry's config, or that they are not known.
     """
 
     label: str
@@ -132,16 +133,22 @@ def read_run(folder: Path, label: str, config: Config) -> Run:
     """
     train, evaluations = read_records(folder)
     max_epochs = config.train_cfg.max_epochs
-    dumped = dumped_config(folder)
+    dumped = dumped_configs(folder)
     run = dict(
         label=label,
         folder=folder,
-        seed=seed_of(folder, dumped),
+        seed=seed_of(folder, dumped[0] if dumped else None),
         epochs=max((record['epoch'] for record in train), default=0),
         max_epochs=max_epochs,
         seconds=training_seconds(train),
         memory=max((record['memory'] for record in train if 'memory' in record), default=None),
-        altered=altered_batch(folder, dumped) + altered_settings(dumped, config) if dumped else (),
+        altered=(
+            altered_batch(folder, dumped[0])
+            + altered_start(dumped, config)
+            + altered_settings(dumped[0], config)
+            if dumped
+            else (f'no config in {folder} tells its settings',)
+        ),
     )
     broken = [record for record in train if not math.isfinite(record.get('loss', 0.0))]
     if broken:
@@ -278,17 +285,18 @@ def epoch_of(checkpoint: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def dumped_config(folder: Path) -> Config | None:
-    """Return the config with which a work dir was last trained, None if it is not there."""
+def dumped_configs(folder: Path) -> list[Config]:
+    """Return the configs with which a work dir was trained, that of the latest start first."""
+    trainings = reversed([path for path in log_folders(folder) if has_trained(path)])
+    beside_logs = [path / 'config.py' for path in trainings if (path / 'config.py').is_file()]
+    configs = []
     # that beside the checkpoints is of the last start, which may have been of tools/test.py
-    trainings = [path for path in log_folders(folder) if has_trained(path)]
-    beside_logs = [path / 'config.py' for path in reversed(trainings)]
-    for path in (*filter(Path.is_file, beside_logs), *sorted(folder.glob('*.py'))):
+    for path in beside_logs or sorted(folder.glob('*.py')):
         try:
-            return Config.fromfile(path, import_custom_modules=False)
+            configs.append(Config.fromfile(path, import_custom_modules=False))
         except Exception:  # a config is a program; a damaged one tells nothing
             continue
-    return None
+    return configs
 
 
 def seed_of(folder: Path, dumped: Config | None) -> int | None:
@@ -310,6 +318,13 @@ def altered_settings(dumped: Config, config: Config) -> tuple[str, ...]:
         for key in keys
         if ran.get(key) != meant.get(key) and not INCIDENTAL.search(key)
     )
+
+
+def altered_start(dumped: Sequence[Config], config: Config) -> tuple[str, ...]:
+    """Name the weights of a detector from which a run started, unless they are its config's."""
+    start = next((cfg for cfg in dumped if not cfg.get('resume')), config)
+    weights = start.get('load_from')
+    return () if weights == config.get('load_from') else (f'load_from = {weights}',)
 
 
 def altered_batch(folder: Path, dumped: Config) -> tuple[str, ...]:

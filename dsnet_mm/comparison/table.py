@@ -48,7 +48,8 @@ def to_markdown(suite: Suite, results: Mapping[str, Result], answers: Sequence[A
         if run.altered
     ]
     if altered:
-        parts += ['## Counted, but with other settings than the config', '\n'.join(altered)]
+        title = '## Counted, but with other settings than the config, or unknown ones'
+        parts += [title, '\n'.join(altered)]
     sources = [
         f'- {entry.detector} {entry.model}, {entry.schedule}: {entry.published.source}'
         for entry in suite.entries

@@ -42,7 +42,7 @@ class Answer:
         model: AP of the first detector in percent.
         baseline: AP of the second.
         obstacle: Which runs keep the question from being answered; '' if none do.
-        altered: Labels of those of the two with a run that was not set as its config is.
+        altered: Labels of those of the two with a run that is not known to be set as its config is.
     """
 
     question: Question
@@ -105,7 +105,8 @@ class Answer:
             )
         if self.altered:
             remarks.append(
-                f'runs of {" and ".join(self.altered)} were not set as their configs are'
+                f'runs of {" and ".join(self.altered)} were not set as their configs are, '
+                'or are not known to be'
             )
         return '; '.join(remarks)
 
