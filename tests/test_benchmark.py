@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from conftest import ROOT
+from torch._dynamo.testing import CompileCounter
 
 from dsnet_mm.analysis import benchmark as module
 from dsnet_mm.analysis.benchmark import PARTS, Result, Setting, Spread, benchmark, prepare, workload
@@ -173,6 +175,30 @@ def test_candidates_run_in_turns(detector, monkeypatch):
     monkeypatch.setattr(module, '_counts', lambda model, setting: (0, 0))
     list(benchmark(['a', 'b', 'c'], [Setting()], rounds=3, warmup=1, memory=False))
     assert ''.join(runs) == 'abc' + 'abc' + 'cba' + 'abc'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('part', ['backbone', 'train'])
+def test_each_candidate_is_compiled_too(detector, monkeypatch, part):
+    """By a backend that takes no time; what the graphs compute is that of test_compile.py."""
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend=counter))
+    torch._dynamo.reset()
+    settings = [Setting(part, **SMALL), Setting(part, 96, 128)]
+    counts = []
+    for plain, compiled in benchmark(
+        [str(detector)], settings, rounds=1, warmup=1, memory=False, compiled=True
+    ):
+        assert compiled.name == f'{plain.name}, compiled'
+        assert (compiled.parameters, compiled.macs) == (plain.parameters, plain.macs)
+        counts.append(counter.frame_count)
+    parts = 1 if part == 'backbone' else 2
+    assert counts == [parts, 2 * parts]
+
+
+def test_compiling_needs_a_warm_up():
+    with pytest.raises(UserError, match='compiled in the warm-up; give at least one'):
+        list(benchmark(['dsnet_t'], [Setting()], warmup=0, compiled=True))
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--channels-last', action='store_true', help='lay out weights and images so'
     )
+    parser.add_argument(
+        '--compile', action='store_true', help='measure each candidate compiled by PyTorch, too'
+    )
     parser.add_argument('--threads', type=int, metavar='N', help='of the CPU (default: all)')
     parser.add_argument('--rounds', type=int, default=5, help='timed runs (default: 5)')
     parser.add_argument('--warmup', type=int, default=2, help='runs before (default: 2)')
@@ -88,6 +91,7 @@ def main() -> None:
                 rounds=args.rounds,
                 warmup=args.warmup,
                 memory=not args.no_memory,
+                compiled=args.compile,
                 report=status.update,
             )
         )

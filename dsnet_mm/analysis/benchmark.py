@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -127,6 +128,7 @@ def benchmark(
     rounds: int = 5,
     warmup: int = 2,
     memory: bool = True,
+    compiled: bool = False,
     report: Callable[[str], object] = lambda text: None,
 ) -> Iterator[list[Result]]:
     """Measure candidates in turns, so that what disturbs the machine disturbs all of them.
@@ -137,20 +139,27 @@ def benchmark(
         rounds: How often each candidate is timed.
         warmup: Runs of each candidate before.
         memory: Whether to measure peak memory, in a run of its own.
+        compiled: Whether each candidate takes part a second time, with its backbone and neck
+            compiled by torch.compile, which happens in the warm-up.
         report: Called with what is done next.
 
     Yields:
-        The results of one setting, in the order of ``names``.
+        The results of one setting, in the order of ``names``; a compiled candidate follows the
+        one that is not.
 
     Raises:
         UserError: If a candidate cannot be built, or a number is too small.
     """
     if rounds < 1 or warmup < 0 or not names:
         raise UserError('at least one candidate and one round are needed, and no negative warm-up')
+    if compiled and warmup < 1:
+        raise UserError('models are compiled in the warm-up; give at least one run of it')
     models = {}
     for name in names:
         report(f'building {name}')
         models[name] = prepare(build_candidate(name), settings[0])
+        if compiled:
+            models[f'{name}, compiled'] = compile_parts(deepcopy(models[name]))
     for setting in settings:
         yield _measure(models, setting, rounds, warmup, memory, report)
 
@@ -164,6 +173,14 @@ def prepare(model: nn.Module, setting: Setting) -> nn.Module:
         model.backbone.to(getattr(torch, setting.dtype))
     if setting.channels_last:
         model.to(memory_format=torch.channels_last)
+    return model
+
+
+def compile_parts(model: nn.Module) -> nn.Module:
+    """Have backbone and neck compiled at their first call."""
+    model.backbone.compile()
+    if getattr(model, 'neck', None):
+        model.neck.compile()
     return model
 
 
