@@ -28,7 +28,7 @@ from rich.console import Console
 from dsnet_mm.comparison import cost, running, suites, verdict
 from dsnet_mm.comparison.plot import plot
 from dsnet_mm.comparison.published import PUBLISHED
-from dsnet_mm.comparison.results import Cost, Result, Summary
+from dsnet_mm.comparison.results import Cost, Result, Summary, pooled_spread
 from dsnet_mm.comparison.running import Launch, Task, epochs_in, to_do, train_all
 from dsnet_mm.comparison.runs import FIGURES, Run, State, find_runs, newest_checkpoint, read_run
 from dsnet_mm.comparison.suites import SUITES, Entry, Part, Question, Suite, get_suite
@@ -331,6 +331,13 @@ def test_mean_and_spread():
     assert Summary.of([40.0, 42.0, 44.0]) == Summary(42.0, 2.0, 3)
     assert Summary.of([40.0, None, math.nan]) == Summary(40.0, None, 1)
     assert Summary.of([]).count == 0
+
+
+def test_a_pooled_spread_weighs_by_the_runs_beyond_the_first():
+    single = Summary(10.0, None, 1)
+    pooled = pooled_spread([Summary(40.0, 2.0, 3), single, Summary(20.0, 1.0, 2)])
+    assert pooled == pytest.approx(3**0.5)  # (2 x 4 + 1 x 1) / 3
+    assert pooled_spread([single, Summary.of([])]) is None
 
 
 def ask(claimed, model, baseline, figure='box'):
@@ -649,6 +656,7 @@ def test_tool_counts_the_costs_of_the_small_edition(compare, tmp_path):
     assert 9 < float(plain['M parameters']) < float(aligned['M parameters']) < 11
     assert float(plain['G MACs']) < float(aligned['G MACs'])
     assert 'Counted, but with other settings than the config' in text
+    assert 'pooled over all models, is 0.7.' in text
     assert 'retinanet_dsnet_t_alpha025_fpn_shapes, seed 0: missing' in text
     assert (out / 'plot.png').exists()
     assert len((out / 'table.csv').read_text().splitlines()) == 3

@@ -35,6 +35,19 @@ class Summary:
         return cls(statistics.fmean(there), spread, len(there))
 
 
+def pooled_spread(summaries: Iterable[Summary]) -> float | None:
+    """Return the sample standard deviation about the own mean of each, over all values together.
+
+    Args:
+        summaries: Of values that may differ in their mean. None of them counts that has fewer
+            than two values; with only such ones the result is None.
+    """
+    several = [summary for summary in summaries if summary.spread is not None]
+    freedom = sum(summary.count - 1 for summary in several)
+    squares = sum((summary.count - 1) * summary.spread**2 for summary in several)
+    return math.sqrt(squares / freedom) if freedom else None
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a detector costs, whatever it was trained on.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dsnet_mm.analysis.tables import markdown
 from dsnet_mm.weights.fit import listing
 
-from .results import Result, Summary
+from .results import Result, Summary, pooled_spread
 from .runs import FIGURES, KINDS, State
 from .suites import Entry, Part, Suite
 from .verdict import SPREAD, Answer
@@ -32,7 +32,8 @@ def to_markdown(suite: Suite, results: Mapping[str, Result], answers: Sequence[A
         rows = [results[entry.label] for entry in part.entries if results[entry.label].finished]
         parts.append(f'## {part.title}')
         parts.append(part_table(part, rows, results) if rows else 'No run is finished.')
-    parts += ['## Differences', answers_table(answers), _reading(suite, answers)]
+    parts += ['## Differences', answers_table(answers)]
+    parts.append(_reading(suite, results, answers))
     uncounted = [
         f'- {run.name}: {run.state.value}, {run.reason}'
         for result in results.values()
@@ -197,13 +198,16 @@ def points(value: float) -> str:
     return NOTHING if math.isnan(value) else f'{value:+.1f}'
 
 
-def _reading(suite: Suite, answers: Sequence[Answer]) -> str:
+def _reading(suite: Suite, results: Mapping[str, Result], answers: Sequence[Answer]) -> str:
     """Say how the figures are to be read."""
     text = (
         'AP in percent after the last epoch, as mean ± sample standard deviation of the runs; '
         f'MACs for one image of {suite.size[0]}x{suite.size[1]} pixels; training time without '
         'evaluation.'
     )
+    spread = pooled_spread(result.ap('box') for result in results.values())
+    if spread is not None:
+        text += f' The standard deviation of box AP, pooled over all models, is {spread:.1f}.'
     if any(answer.question.claimed is not None for answer in answers):
         return (
             f'{text} The tolerance is twice the standard error of comparing two differences, with '
