@@ -193,12 +193,24 @@ def test_an_evaluation_in_the_same_folder_changes_nothing(tmp_path):
     assert (run.state, run.reason) == (State.DIVERGED, f'the loss {NOT_FINITE} 50')
 
 
-def test_another_hook_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ('more', 'named'),
+    [
+        ("custom_hooks = [dict(type='EMAHook')]", 'custom_hooks.0.type = EMAHook'),
+        # on fewer images; neither their batch nor their place matters
+        (
+            "val_dataloader = dict(batch_size=9, dataset=dict(indices=2, data_root='a'))",
+            'val_dataloader.dataset.indices = 2',
+        ),
+    ],
+    ids=['hook', 'evaluation'],
+)
+def test_a_setting_that_the_config_lacks_is_named(tmp_path, more, named):
     write_run(tmp_path, bbox=40)
     with (tmp_path / 'model.py').open('a') as config:
-        config.write("custom_hooks = [dict(type='EMAHook')]")
+        config.write(more)
     run = read_run(tmp_path, 'model', CONFIG)
-    assert run.altered == ('custom_hooks.0.type = EMAHook',)
+    assert run.altered == (named,)
 
 
 def test_a_run_without_its_config_is_not_known_to_be_set_as_it(tmp_path):
@@ -244,14 +256,6 @@ def test_a_batch_for_which_the_rate_is_not_made_is_named(tmp_path):
     with (tmp_path / 'model.py').open('a') as file:
         file.write('auto_scale_lr = dict(enable=True, base_batch_size=16)\n')
     assert read_run(tmp_path, 'model', meant).altered == ()
-
-
-def test_an_evaluation_on_fewer_images_is_named(tmp_path):
-    write_run(tmp_path, bbox=40)
-    with (tmp_path / 'model.py').open('a') as config:
-        config.write("val_dataloader = dict(batch_size=9, dataset=dict(indices=2, data_root='a'))")
-    run = read_run(tmp_path, 'model', CONFIG)
-    assert run.altered == ('val_dataloader.dataset.indices = 2',)
 
 
 def test_a_training_that_was_stopped_for_its_loss_has_diverged(tmp_path, monkeypatch):

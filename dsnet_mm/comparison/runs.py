@@ -142,13 +142,7 @@ def read_run(folder: Path, label: str, config: Config) -> Run:
         max_epochs=max_epochs,
         seconds=training_seconds(train),
         memory=max((record['memory'] for record in train if 'memory' in record), default=None),
-        altered=(
-            altered_batch(folder, dumped[0])
-            + altered_start(dumped, config)
-            + altered_settings(dumped[0], config)
-            if dumped
-            else (f'no config in {folder} tells its settings',)
-        ),
+        altered=alterations(folder, dumped, config),
     )
     broken = [record for record in train if not math.isfinite(record.get('loss', 0.0))]
     if broken:
@@ -304,6 +298,18 @@ def seed_of(folder: Path, dumped: Config | None) -> int | None:
     seed = dumped.get('randomness', {}).get('seed') if dumped else None
     match = re.fullmatch(r'seed_(\d+)', folder.name)
     return int(match[1]) if seed is None and match else seed
+
+
+def alterations(folder: Path, dumped: Sequence[Config], config: Config) -> tuple[str, ...]:
+    """Name in what a run was not set as its entry's config, or that it is not known."""
+    if not dumped:
+        return (f'no config in {folder} tells its settings',)
+    latest = dumped[0]
+    return (
+        altered_batch(folder, latest)
+        + altered_start(dumped, config)
+        + altered_settings(latest, config)
+    )
 
 
 def altered_settings(dumped: Config, config: Config) -> tuple[str, ...]:
