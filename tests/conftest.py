@@ -87,3 +87,11 @@ def tool(name: str, *args: object) -> subprocess.CompletedProcess:
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Have torch.compile forget what it compiled, before a test and after it."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

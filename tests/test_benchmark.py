@@ -178,12 +178,12 @@ def test_candidates_run_in_turns(detector, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('fresh_compiler')
 @pytest.mark.parametrize('part', ['backbone', 'train'])
 def test_each_candidate_is_compiled_too(detector, monkeypatch, part):
     """By a backend that takes no time; what the graphs compute is that of test_compile.py."""
     counter = CompileCounter()
     monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend=counter))
-    torch._dynamo.reset()
     settings = [Setting(part, **SMALL), Setting(part, 96, 128)]
     counts = []
     for plain, compiled in benchmark(

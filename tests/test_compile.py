@@ -6,7 +6,7 @@ import copy
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -16,6 +16,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from dsnet_mm.models import DSFPN, DSNet
 from dsnet_mm.models.ds_block import DSBlock
+
+pytestmark = pytest.mark.usefixtures('fresh_compiler')
 
 
 class BackboneAndNeck(nn.Module):
@@ -46,13 +48,6 @@ def assert_close(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
     assert scale > 0
     for index, (a, b) in enumerate(zip(given, wanted, strict=True)):
         assert (a - b).abs().max() <= 1e-4 * scale, index
-
-
-@pytest.fixture(autouse=True)
-def _fresh_compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 @pytest.mark.slow
