@@ -1,27 +1,28 @@
 # The commands of this project; `make help` lists them.
-STACK ?= openmmlab
+# openmmlab, onedl, or auto: the official packages where they can be built, else the OneDL forks.
+STACK ?= auto
 PYTHON ?= python3
 SEEDS ?= 1
 JOBS ?= 2
-VENV ?= .venv$(if $(filter-out openmmlab,$(STACK)),-$(STACK))
+VENV ?= .venv$(if $(filter onedl,$(STACK)),-onedl)
 RUN = "$(VENV)/bin/python"
 
-# glibc would give the memory of every tensor back and ask for it again, a tenth of the time.
+# glibc would return the memory of each tensor to the system, which costs a tenth of the time.
 KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648
 
-# Two processes of one thread each: the tests do much, but nothing large. The files are taken in
-# order: by the number of their tests, the slowest would come last.
+# Two processes of one thread each: the tests do much, but nothing large. The files run in order:
+# sorted by their number of tests, the slowest would come last.
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q --durations=10 -n 2 --dist loadfile --no-loadscope-reorder
 
-# What the shell has on its Python path is no part of the environment.
+# The Python path of the shell does not belong to the environment.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help demo compare test quick bench full lint env clean
+.PHONY: help demo compare test test-models quick bench full lint env lock clean
 .NOTPARALLEL:
 
 help:  ## list the commands
-	@echo 'make COMMAND [STACK=openmmlab|onedl] [PYTHON=python3.11] [VENV=folder]'
-	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile
+	@echo 'make COMMAND [STACK=auto|openmmlab|onedl] [PYTHON=python3.12] [VENV=folder]'
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile
 
 demo: env  ## install, then train, evaluate and draw a small detector
 	$(KEEP_MEMORY) $(RUN) tools/demo.py
@@ -31,6 +32,9 @@ compare: env  ## install, then train and compare small detectors, in hours; SEED
 
 test: env  ## install, then run all tests
 	$(PYTEST)
+
+test-models: env  ## install, then run the tests of backbone and neck, in less than a minute
+	$(PYTEST) -m 'not slow' tests/test_golden.py tests/test_published.py tests/test_dsnet.py tests/test_ds_fpn.py
 
 quick: env  ## install, then run the tests that take seconds
 	$(PYTEST) -m 'not slow'
@@ -48,8 +52,15 @@ lint: env  ## install, then check style and format
 env:  ## install PyTorch, OpenMMLab and this project into a virtual environment
 	@$(PYTHON) tools/install.py --stack '$(STACK)' --venv '$(VENV)'
 
+lock: env  ## choose the exact versions of both stacks anew; LOCK=--upgrade takes the newest
+	for stack in openmmlab onedl; do \
+		$(RUN) -m uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate $(LOCK) \
+			--extra $$stack --extra export --group dev pyproject.toml -o requirements/$$stack.lock && \
+		sed -i -E 's/^(torch|torchvision)==+/\1===/' requirements/$$stack.lock || exit 1; \
+	done
+
 clean:  ## remove what was built, and the virtual environments made here
 	rm -rf build dist dsnet_mm.egg-info .pytest_cache .ruff_cache
 	for venv in .venv .venv-onedl; do \
-		if [ -e "$$venv/dsnet-mm.json" ]; then rm -rf "$$venv"; fi; \
+		if [ -e "$$venv/dsnet-mm.stack" ]; then rm -rf "$$venv"; fi; \
 	done

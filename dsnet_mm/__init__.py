@@ -3,7 +3,10 @@
 import warnings
 
 from .environment import check, configs_dir, is_report_run
+from .threads import limit_spinning
 from .version import __version__
+
+limit_spinning()
 
 # mmengine imports pkg_resources, whose notice comes many times over; the set-up pins its setuptools
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')

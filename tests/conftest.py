@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
+from mmengine.utils import ManagerMixin
 
 from dsnet_mm.data.shapes import ShapesDetection
 
@@ -43,16 +46,17 @@ def _seed() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_trace_of_runners() -> Iterator[None]:
-    """Have no test find types by the scope that another test's runner left, or log in its folder.
-
-    mmdet's configs name every visualizer alike, and mmengine gives an old one of that name.
-    """
+    """Let no test use the scope, the loggers or the folders of another test's runner."""
     yield
-    visualizers = [Visualizer]
-    for kind in visualizers:
-        visualizers += kind.__subclasses__()
-    for kind in (DefaultScope, *visualizers):
-        kind._instance_dict.clear()
+    forget_runners()
+
+
+def forget_runners() -> None:
+    """Clear the instances that mmengine keeps by name for the whole process."""
+    kinds = [ManagerMixin]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        getattr(kind, '_instance_dict', {}).clear()
 
 
 @pytest.fixture(scope='session')
@@ -78,15 +82,45 @@ def documented(document: str, part: str) -> list[str]:
     return shlex.split(lines[0])
 
 
+def run_script(script: Path, *args: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """Run a script as ``python script args`` would, but in this process, which saves the imports.
+
+    Returns:
+        The exit status and the text that was printed.
+    """
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    forget_runners()  # loggers keep the stream of the run that made them
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr(sys, 'argv', [str(script), *map(str, args)])
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                runpy.run_path(str(script), run_name='__main__')
+            except SystemExit as end:
+                code = end.code or 0
+                if isinstance(code, str):
+                    print(code, file=err)
+                    code = 1
+            except Exception:
+                traceback.print_exc(file=err)
+                code = 1
+    forget_runners()
+    return subprocess.CompletedProcess([script, *args], code, out.getvalue(), err.getvalue())
+
+
 def tool(name: str, *args: object) -> subprocess.CompletedProcess:
-    """Run a tool from the root of the project in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / name), *map(str, args)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    """Run a tool from the root of the project; see :func:`run_script`."""
+    return run_script(ROOT / 'tools' / name, *args)
+
+
+def run_process(*args: object, cwd: Path = ROOT, **env: str) -> str:
+    """Run ``python args`` in a process of its own, and return the text that it printed."""
+    command = [sys.executable, *map(str, args)]
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, check=False
     )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture

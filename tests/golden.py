@@ -1,7 +1,6 @@
-"""Weights by recipe, and the answers that the public implementations gave on them.
+"""Weights and an image drawn by a rule, in the formats of the public implementations.
 
-The answers lie outside the repository; the README beside them says how they were made. All else
-here needs no file.
+``data/`` holds the answers of the public implementations on these weights.
 """
 
 from __future__ import annotations
@@ -16,20 +15,18 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED
 
 from dsnet_mm.models import DSNet
 from dsnet_mm.weights.convert import classifier_skeleton
 from dsnet_mm.weights.keys import published_name
 
-GOLDEN = SHARED / 'golden'
 LINEAR = ('channel_up', 'cross_channel_up_sa', 'fuse_channel_conv', 'fuse_channel_sa', 'head')
 ONE_BLOCK = (1, 1, 1, 1)
 CLASSES = 5  # of the models that tests make themselves
 
 
 def tensor_by_name(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Draw the tensor of a published name, PyTorch layout, as the README of the answers says."""
+    """Draw the tensor of a published name, PyTorch layout, from a generator seeded by the name."""
     x = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).standard_normal(shape)
     leaf = name.rsplit('.', 1)[-1]
     if leaf == 'num_batches_tracked':

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import partial
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, tool
 from torch._dynamo.testing import CompileCounter
 
 from dsnet_mm.analysis import benchmark as module
@@ -167,16 +165,6 @@ def test_a_backbone_runs_in_half_precision_and_channels_last(detector):
     assert first.macs == count_model_macs(build_candidate(str(detector)), 64, 96).backbone
 
 
-def test_candidates_run_in_turns(detector, monkeypatch):
-    runs = []
-    monkeypatch.setattr(module, 'build_candidate', lambda name: name)
-    monkeypatch.setattr(module, 'prepare', lambda model, setting: model)
-    monkeypatch.setattr(module, 'workload', lambda model, setting: lambda: runs.append(model))
-    monkeypatch.setattr(module, '_counts', lambda model, setting: (0, 0))
-    list(benchmark(['a', 'b', 'c'], [Setting()], rounds=3, warmup=1, memory=False))
-    assert ''.join(runs) == 'abc' + 'abc' + 'cba' + 'abc'
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures('fresh_compiler')
 @pytest.mark.parametrize('part', ['backbone', 'train'])
@@ -301,10 +289,4 @@ def test_tool_reports_faults_in_one_line():
 
 
 def run_tool(*args):
-    return subprocess.run(
-        [sys.executable, 'tools/benchmark.py', *map(str, args), '--device', 'cpu'],
-        cwd=ROOT,
-        env={'PYTHONPATH': str(ROOT), 'PATH': ''},
-        capture_output=True,
-        text=True,
-    )
+    return tool('benchmark.py', *args, '--device', 'cpu')

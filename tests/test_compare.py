@@ -717,13 +717,6 @@ def test_what_the_docs_tell_to_type(compare, tmp_path, monkeypatch):
     assert measured == [(shapes, False), (retinanets, False), (retinanets, True)]
 
 
-def test_make_compare():
-    plan = subprocess.run(['make', '--dry-run', 'compare', 'SEEDS=2'], cwd=ROOT,
-                          capture_output=True, text=True, check=True).stdout  # fmt: skip
-    assert 'tools/install.py' in plan
-    assert 'tools/compare.py --suite shapes --run --seeds 2' in plan
-
-
 def test_the_docs_state_the_tolerance():
     single = Answer(Question('?', 'a', 'b'), *[Summary(40.0, None, 1)] * 2).tolerance
     many = Answer(Question('?', 'a', 'b'), *[Summary(40.0, 0.1, 10**6)] * 2).tolerance

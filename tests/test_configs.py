@@ -25,7 +25,7 @@ QUICK = (
     'retinanet_dsnet_t_noalign_fpn_1x_coco',
     'retinanet_r50_fpn_1x_coco',
     'retinanet_swin_t_fpn_shapes',
-    'retinanet_dsnet_t_shapes',
+    'retinanet_dsnet_mini_shapes',
 )
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from dsnet_mm.engine.distributed import start_processes
 from dsnet_mm.errors import UserError
 
-DEMO = ROOT / 'configs' / 'demo' / 'retinanet_dsnet_t_shapes.py'
+DEMO = ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py'
 ARCH = dict(
     _delete_=True,
     embed_dims=(32, 32, 64, 64),

@@ -8,7 +8,6 @@ import resource
 import runpy
 import shlex
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -305,11 +304,3 @@ def test_a_graph_that_differs_is_not_written(plain_retinanet, tmp_path, run, mon
     message = run(plain_retinanet[0], tmp_path / 'graph.onnx', '--what', 'backbone', '--check')
     assert 'differs from PyTorch by 2.0e-04 at 32x32' in message
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_tried_versions_are_those_of_the_tests():
-    lines = (ROOT / 'requirements' / 'export.txt').read_text().splitlines()
-    pins = dict(line.split('==') for line in lines if '==' in line)
-    assert set(pins) == {'onnx', 'onnxruntime'}
-    for name, pin in pins.items():
-        assert version(name) == pin

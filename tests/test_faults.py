@@ -59,7 +59,7 @@ def config(tmp_path_factory) -> Path:
     """A detector whose epochs take a fraction of a second."""
     path = tmp_path_factory.mktemp('config') / 'config.py'
     path.write_text(f"""
-_base_ = {str(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_t_shapes.py')!r}
+_base_ = {str(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py')!r}
 model = dict(
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=(8, 16, 32, 32), depths=(1, 1, 1, 1),

@@ -1,14 +1,23 @@
-"""The published weights, through the converter, give the answers of the public implementations."""
+"""Weights drawn by a rule, converted, give the answers of both public implementations."""
 
 from __future__ import annotations
 
 import json
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from golden import GOLDEN, ONE_BLOCK, arch_of, image, published_shapes, tensor_by_name
+from conftest import SHARED
+from golden import (
+    ONE_BLOCK,
+    arch_of,
+    image,
+    paddle_arrays,
+    paddle_bytes,
+    published_shapes,
+    tensor_by_name,
+)
 from mmengine.runner import load_checkpoint
 from mmpretrain.registry import MODELS as CLASSIFIERS
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -17,6 +26,7 @@ from dsnet_mm.analysis.published import PublishedDSNet
 from dsnet_mm.models import DSNet
 from dsnet_mm.weights.convert import convert
 
+ANSWERS = Path(__file__).parent / 'data'
 TOLERANCE = 1e-5  # relative to the largest value, in float32
 DEPTHS = {'d1111': ONE_BLOCK, 'tiny': (2, 2, 4, 1)}
 MODELS = {
@@ -25,24 +35,34 @@ MODELS = {
     'published': (PublishedDSNet, SDPBackend.MATH),
 }
 
-pytestmark = pytest.mark.shared
+
+def weights_by_rule(name):
+    """Return the weights of a public model by name, drawn by the rule of the answers."""
+    shapes = published_shapes(DEPTHS[name], num_classes=1000)
+    return {key: tensor_by_name(key, shape) for key, shape in shapes.items()}
 
 
-def reference_shapes():
-    return json.loads((GOLDEN / 'tiny_reference_keys.json').read_text())
+def write_source(name, suffix, folder):
+    """Write weights drawn by the rule in the file format of a public implementation."""
+    source = folder / f'source{suffix}'
+    if suffix == '.pth':
+        torch.save({'model': weights_by_rule(name), 'epoch': 299}, source)
+    else:
+        source.write_bytes(paddle_bytes(paddle_arrays(weights_by_rule(name))))
+    return source
 
 
-@pytest.fixture(scope='module', params=['d1111_ref.pth', 'd1111_ref.pdparams', 'tiny by recipe'])
+@pytest.fixture(
+    scope='module',
+    params=[('d1111', '.pth'), ('d1111', '.pdparams'), ('tiny', '.pth')],
+    ids=''.join,
+)
 def converted(request, tmp_path_factory):
     """The name of the answers and a converted checkpoint."""
+    name, suffix = request.param
     folder = tmp_path_factory.mktemp('golden')
-    source = GOLDEN / request.param
-    if request.param.startswith('tiny'):
-        source = folder / 'source.pth'
-        tensors = {name: tensor_by_name(name, tuple(x)) for name, x in reference_shapes().items()}
-        torch.save({'model': tensors}, source)
-    convert(source, folder / 'converted.pth')
-    return request.param[:5].split()[0], folder / 'converted.pth'
+    convert(write_source(name, suffix, folder), folder / 'converted.pth')
+    return name, folder / 'converted.pth'
 
 
 def build_classifier(backbone_type, depths):
@@ -72,7 +92,7 @@ def test_stages_logits_and_gradient(converted, model):
     backbone_type, attention = MODELS[model]
     classifier = build_classifier(backbone_type, DEPTHS[name])
     load_checkpoint(classifier, str(checkpoint), map_location='cpu', strict=True)
-    answers = np.load(GOLDEN / f'{name}_128x160.npz')
+    answers = np.load(ANSWERS / f'{name}_128x160.npz')
     x = image().requires_grad_()
     with sdpa_kernel(attention):
         stages = classifier.backbone(x)
@@ -96,10 +116,10 @@ def test_stages_logits_and_gradient(converted, model):
     ],
 )
 def test_half_precision(dtype, cast, tolerance, tmp_path):
-    convert(GOLDEN / 'd1111_ref.pth', tmp_path / 'converted.pth')
+    convert(write_source('d1111', '.pth', tmp_path), tmp_path / 'converted.pth')
     backbone = DSNet(arch_of(ONE_BLOCK)).eval()
     load_checkpoint(backbone, str(tmp_path / 'converted.pth'), revise_keys=[('^backbone.', '')])
-    answers = np.load(GOLDEN / 'd1111_128x160.npz')
+    answers = np.load(ANSWERS / 'd1111_128x160.npz')
     x = image()
     if cast == 'whole':
         backbone, x = backbone.to(dtype), x.to(dtype)
@@ -110,13 +130,20 @@ def test_half_precision(dtype, cast, tolerance, tmp_path):
 
 
 def test_names_and_shapes_are_those_of_the_published_tiny_model():
-    expected = {name: tuple(shape) for name, shape in reference_shapes().items()}
+    text = (ANSWERS / 'tiny_reference_keys.json').read_text(encoding='utf-8')
+    expected = {name: tuple(shape) for name, shape in json.loads(text).items()}
     assert published_shapes((2, 2, 4, 1), num_classes=1000) == expected
 
 
-def test_recipe_makes_the_reference_weights():
-    weights = torch.load(GOLDEN / 'd1111_ref.pth', weights_only=True)['model']
-    make = partial(published_shapes, ONE_BLOCK, num_classes=1000)
-    assert {name: tuple(x.shape) for name, x in weights.items()} == make()
-    for name, tensor in weights.items():
-        torch.testing.assert_close(tensor, tensor_by_name(name, tuple(tensor.shape)))
+@pytest.mark.shared
+@pytest.mark.parametrize('suffix', ['.pth', '.pdparams'])
+def test_files_of_the_public_implementations_convert_to_the_weights_of_the_rule(suffix, tmp_path):
+    convert(SHARED / 'golden' / f'd1111_ref{suffix}', tmp_path / 'theirs.pth')
+    convert(write_source('d1111', suffix, tmp_path), tmp_path / 'ours.pth')
+    theirs, ours = (
+        torch.load(tmp_path / f'{name}.pth', weights_only=True)['state_dict']
+        for name in ('theirs', 'ours')
+    )
+    assert theirs.keys() == ours.keys()
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(tensor, ours[name])

@@ -1,13 +1,16 @@
 """The plug-in installed elsewhere, in the hands of mmdet's own train script."""
 
 import importlib.util
-import os
+import re
+import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_process
 
 MMDET_TRAIN = Path(importlib.util.find_spec('mmdet').origin).parent / '.mim/tools/train.py'
 
@@ -27,26 +30,33 @@ OPTIONS = [
 
 
 @pytest.fixture(scope='module')
-def installed(tmp_path_factory) -> Path:
-    """A folder into which pip installed the project, and nothing else."""
+def wheel(tmp_path_factory) -> Iterator[zipfile.ZipFile]:
+    """The wheel of this project, built from a copy so that the clone stays as it is."""
+    folder = tmp_path_factory.mktemp('wheel')
+    source = folder / 'a clone'
+    source.mkdir()
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md',
+                 'model-index.yml'):  # fmt: skip
+        shutil.copy2(ROOT / name, source)
+    for name in ('dsnet_mm', 'configs', 'tools'):
+        shutil.copytree(ROOT / name, source / name)
+    command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-q']
+    subprocess.run([*command, '-w', str(folder), str(source)], check=True)
+    with zipfile.ZipFile(next(folder.glob('*.whl'))) as archive:
+        yield archive
+
+
+@pytest.fixture(scope='module')
+def installed(wheel, tmp_path_factory) -> Path:
+    """A folder with what the wheel of this project holds, and nothing else."""
     target = tmp_path_factory.mktemp('site')
-    pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation']
-    subprocess.run([*pip, '--target', str(target), str(ROOT)], check=True)
+    wheel.extractall(target)
     return target
 
 
 def run(site: Path, folder: Path, *args: object) -> str:
-    """Run Python with the installed plug-in, in an empty folder, and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, *map(str, args)],
-        cwd=folder,
-        env={**os.environ, 'PYTHONPATH': str(site)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    """Run Python with the installed plug-in, in an empty folder."""
+    return run_process(*args, cwd=folder, PYTHONPATH=str(site))
 
 
 @pytest.mark.slow
@@ -70,6 +80,33 @@ def test_the_installed_configs(installed, shapes_root, tmp_path):
     assert configs.is_relative_to(installed)
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'shapes').symlink_to(shapes_root)
-    config = configs / 'demo' / 'retinanet_dsnet_t_shapes.py'
+    config = configs / 'demo' / 'retinanet_dsnet_mini_shapes.py'
     log = run(installed, tmp_path, MMDET_TRAIN, config, '--cfg-options', *OPTIONS)
     assert 'Saving checkpoint at 1 epochs' in log
+
+
+@pytest.mark.slow
+def test_wheel_holds_code_configs_and_tools(wheel):
+    names = set(wheel.namelist())
+    for folder, pattern in (('dsnet_mm', '*.py'), ('configs', '*.py'), ('tools', '*.py')):
+        for file in (ROOT / folder).rglob(pattern):
+            name = str(file.relative_to(ROOT))
+            packed = name if folder == 'dsnet_mm' else f'dsnet_mm/.mim/{name}'
+            # The installer is of use in a clone only.
+            assert (packed in names) is not name.startswith('tools/install'), packed
+    assert any(name.startswith('dsnet_mm/.mim/tools/') for name in names)
+    assert any(name.endswith('/LICENSE') for name in names)
+    assert all(name.startswith('dsnet_mm') for name in names)
+
+
+@pytest.mark.slow
+def test_installing_the_wheel_brings_no_torch_but_for_extras(wheel):
+    (name,) = [name for name in wheel.namelist() if name.endswith('/METADATA')]
+    text = wheel.read(name).decode()
+    needs = re.findall('^Requires-Dist: (.*)$', text, re.MULTILINE)
+    for stack in ('openmmlab', 'onedl', 'export'):
+        assert any(re.search(f'extra == .{stack}.', line) for line in needs)
+    for line in needs:
+        assert 'extra ==' in line
+        assert '==' not in line.partition(';')[0], 'a pin would replace a package of the user'
+    assert '\nRequires-Python: >=3.10\n' in text

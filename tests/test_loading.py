@@ -11,7 +11,7 @@ from dsnet_mm.analysis.loading import describe, loading_times, workers_needed
 from dsnet_mm.engine.launch import load_config
 from dsnet_mm.errors import UserError
 
-DEMO = str(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_t_shapes.py')
+DEMO = str(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py')
 
 
 def test_each_image_is_timed_by_itself(monkeypatch):

@@ -179,10 +179,10 @@ def test_the_tool(shapes_root, tmp_path):
     _, script, config, option, _ = documented('docs/reproduce.md', 'memorise.py')
     assert (ROOT / config).exists()
     options = ('--work-dir', tmp_path, '--images', 2, '--passes', 16, '--cut', 'local')
-    detector = 'configs/demo/retinanet_dsnet_t_shapes.py'
+    detector = 'configs/demo/retinanet_dsnet_mini_shapes.py'
     done = tool(Path(script).name, detector, option, shapes_root, *options)
     assert done.returncode == 0, done.stderr
-    assert 'retinanet_dsnet_t_shapes_cut_local after 16 images in batches of 4' in done.stdout
+    assert 'retinanet_dsnet_mini_shapes_cut_local after 16 images in batches of 4' in done.stdout
     assert len(json.loads((tmp_path / 'images.json').read_text())['images']) == 2
     again = tool('memorise.py', detector, option, shapes_root, *options, '--resume')
     assert again.returncode == 0, again.stderr

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT
+from conftest import ROOT, tool
 from mmengine.structures import InstanceData
 
 from dsnet_mm.analysis.building import build_model, detector_configs
@@ -42,13 +40,7 @@ RETINANET = ROOT / 'configs' / 'retinanet_dsnet_t_dsfpn_1x_coco.py'
 
 
 def run_tool(*args):
-    return subprocess.run(
-        [sys.executable, 'tools/model_info.py', *map(str, args)],
-        cwd=ROOT,
-        env={'PYTHONPATH': str(ROOT), 'PATH': ''},
-        capture_output=True,
-        text=True,
-    )
+    return tool('model_info.py', *args)
 
 
 def block_macs(height, width, grid_height, grid_width, dims):

@@ -153,7 +153,7 @@ def blind(monkeypatch):
             return found, image
 
     monkeypatch.setattr(engine, 'Predictor', Blind)
-    return ROOT / 'configs' / 'demo' / 'retinanet_dsnet_t_shapes.py', 'any.pth'
+    return ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py', 'any.pth'
 
 
 def test_broken_images_among_others_are_named_and_skipped(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import pickle
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import mmpretrain
 import pytest
 import torch
-from conftest import ROOT, check_safety
+from conftest import ROOT, check_safety, run_script
 from mmdet.registry import HOOKS as DET_HOOKS
 from mmdet.registry import MODELS as DET_MODELS
 from mmengine.config import Config
@@ -244,16 +242,15 @@ def type_in(workplace: Path, command: str, *more: str) -> str:
     """Run a command of the document in ``workplace``, on the small configs there."""
     program, *words = shlex.split(command)
     assert program == 'python'
-    words = [str(ROOT / word) if word.startswith('tools/') else word for word in words]
-    done = subprocess.run([sys.executable, *words, *more], cwd=workplace,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    script, *words = words
+    done = run_script(ROOT / script, *words, *more, cwd=workplace)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
 def small_detection() -> dict:
     """Settings that run a detector of COCO on the few images of the shapes set."""
-    demo = Config.fromfile(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_t_shapes.py')
+    demo = Config.fromfile(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py')
     loader = dict(num_workers=0, persistent_workers=False)
     data = dict(metainfo=dict(classes=CLASSES), indices=4)
     return dict(

@@ -3,11 +3,9 @@
 import inspect
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_process
 from test_documentation import RUN_BY, beginning
 
 from dsnet_mm.models import DSNet
@@ -27,21 +25,6 @@ SMALL = (
 def commands() -> list[str]:
     blocks = re.findall(r'```bash\n(.*?)```', README, re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
-
-
-def run(*command: str, cwd=ROOT) -> str:
-    done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-def test_make_commands_do_what_is_said():
-    plan = subprocess.run(['make', '--dry-run', 'demo'], cwd=ROOT, capture_output=True, text=True,
-                          check=True).stdout  # fmt: skip
-    assert 'tools/install.py' in plan
-    assert 'tools/demo.py' in plan
 
 
 @pytest.mark.slow
@@ -64,7 +47,7 @@ def test_commands(shapes_root, tmp_path):
             for argument in arguments
         ]
         work_dir = tmp_path / 'retinanet_dsnet_s_fpn_1x_coco'
-        run(*arguments, '--work-dir', str(work_dir), '--cfg-options', *SMALL)
+        run_process(*arguments, '--work-dir', str(work_dir), '--cfg-options', *SMALL)
         typed += 1
     assert typed == 2
 
@@ -73,7 +56,7 @@ def test_commands(shapes_root, tmp_path):
 def test_inline_commands():
     inline = re.findall(r'`(python -[^`]+)`', README)
     assert len(inline) == 2
-    report, configs = (run(*shlex.split(command)[1:]) for command in inline)
+    report, configs = (run_process(*shlex.split(command)[1:]) for command in inline)
     assert 'mmdet' in report
     assert str(ROOT / 'configs') in configs
 

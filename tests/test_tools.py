@@ -22,7 +22,7 @@ from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
 
 CONFIG = 'configs/retinanet_dsnet_t_fpn_1x_coco.py'
-DEMO = 'configs/demo/retinanet_dsnet_t_shapes.py'
+DEMO = 'configs/demo/retinanet_dsnet_mini_shapes.py'
 
 
 @pytest.fixture(scope='module')

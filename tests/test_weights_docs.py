@@ -13,11 +13,9 @@ import torch
 from conftest import ROOT
 from golden import ONE_BLOCK, narrow_models, paddle_arrays, paddle_bytes, published, torch_bytes
 from mmdet.registry import MODELS
-from test_weights_safety import BROKEN, COMMANDS, TORCH_COMMANDS
 
 from dsnet_mm.models import DSNet
 from dsnet_mm.weights import fetch
-from dsnet_mm.weights.keys import BLOCK_LAYERS, CLASSIFIER_LAYERS
 from dsnet_mm.weights.published import PUBLISHED
 
 TEXT = (ROOT / 'docs' / 'weights.md').read_text()
@@ -72,12 +70,3 @@ def test_commands_and_configs(tmp_path, monkeypatch, capsys):
     backbone.init_weights()
     weight = published()['blocks1.0.norm1.weight']
     assert torch.equal(backbone.stages[0].blocks[0].norm1.weight, weight)
-
-
-def test_facts():
-    pattern = PUBLISHED['tiny'].url.replace('tiny', '{tiny,small,base}')
-    assert f'`{pattern}`' in TEXT
-    lines = len(BLOCK_LAYERS) + len(CLASSIFIER_LAYERS)
-    assert f'{lines} lines in all' in TEXT
-    files = len(COMMANDS) + len(TORCH_COMMANDS) + len(BROKEN)
-    assert f'tries {files} hostile, damaged and foreign files' in ' '.join(TEXT.split())

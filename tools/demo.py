@@ -16,7 +16,8 @@ from dsnet_mm.environment import configs_dir
 from dsnet_mm.errors import run_cli
 from dsnet_mm.files import make_folder
 
-CONFIG = configs_dir() / 'demo' / 'retinanet_dsnet_t_shapes.py'
+CONFIG = configs_dir() / 'demo' / 'retinanet_dsnet_mini_shapes.py'
+SIZE = 160  # pixels; image_scale of the config
 SHEET = (2, 3)  # rows and columns of the contact sheet
 
 
@@ -24,9 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data-root', default='data/shapes', help='folder of the shapes')
     parser.add_argument('--work-dir', default='work_dirs/demo', help='folder of all results')
-    parser.add_argument('--train', type=int, default=1000, help='images to learn from')
+    parser.add_argument('--train', type=int, default=2000, help='images to learn from')
     parser.add_argument('--val', type=int, default=100, help='images to be tested on')
-    parser.add_argument('--epochs', type=int, default=5, help='passes over the former')
+    parser.add_argument('--epochs', type=int, default=10, help='passes over the former')
     return parser.parse_args()
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     check_at_least_one(args, 'train', 'val', 'epochs')
     work_dir = Path(args.work_dir)
     make_folder(work_dir, '--work-dir')  # before minutes of drawing
-    shapes = ShapesDetection(train=args.train, val=args.val)
+    shapes = ShapesDetection(train=args.train, val=args.val, size=SIZE)
 
     step(f'1/4 Shapes: {shapes.train} images to learn from, {shapes.val} to be tested on')
     shapes.write(args.data_root)

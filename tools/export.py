@@ -84,7 +84,7 @@ def check(part, draft: Path, sizes: list[tuple[int, int]]) -> None:
             raise UserError(
                 f'onnxruntime differs from PyTorch by {difference:.1e} at {height}x{width}, more '
                 f'than {TOLERANCE:.0e}, so nothing is written; the model may hold sizes as '
-                'constants, or try the versions of requirements/export.txt'
+                'constants, or try onnx and onnxruntime 1.23.2'
             )
 
 

@@ -1,18 +1,16 @@
-"""Make a virtual environment with PyTorch, OpenMMLab and this project: ``make env`` calls it.
+"""Install PyTorch, OpenMMLab and this project into a virtual environment; `make env` runs this.
 
-Standard library only, since it runs before anything is installed. A run that was interrupted
-goes on where it stopped; a run that finds everything in place ends at once.
+uv does the work. This file checks the machine, passes pip's settings on and explains failures. It
+uses the standard library only, because it runs before anything is installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
+import ast
 import hashlib
-import json
+import importlib.util
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -20,358 +18,256 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 
-import install_checks as checks
-from install_checks import InstallError
-
 ROOT = Path(__file__).resolve().parent.parent
-# Everything of our own in an environment, by which it is told from somebody else's.
-OWN = 'dsnet-mm.'
-STATE_FILE, LOCK_FILE, LOG_FILE = f'{OWN}json', f'{OWN}lock', f'{OWN}log'
-MORE = ('build', 'export', 'dev')  # requirements of both stacks
-NEEDED_GB = 8
-SECONDS_BETWEEN_SIGNS = 30
-SECONDS_TO_TIDY_UP = 5
+UV = 'uv==0.13.9'
+MMCV = {'openmmlab': 'mmcv', 'onedl': 'onedl-mmcv'}
+PYTHONS = {'openmmlab': ('3.10', '3.13'), 'onedl': ('3.10', '3.13')}  # first and last
+HEADERS = '#include <torch/types.h>\n'  # most of the time of compiling mmcv goes into these
+CFLAGS = '-O2 -g0 -DNDEBUG'  # as pyproject.toml has them
+NEEDED_GB, GB_PER_COMPILER, SECONDS_BETWEEN_SIGNS = 8, 2, 30
+UV_SETTINGS = {  # pip's setting -> the environment variable of uv
+    **{'index-url': 'UV_DEFAULT_INDEX', 'extra-index-url': 'UV_INDEX', 'no-index': 'UV_NO_INDEX'},
+    **{'find-links': 'UV_FIND_LINKS', 'constraint': 'UV_CONSTRAINT', 'cert': 'SSL_CERT_FILE'},
+    **{
+        'trusted-host': 'UV_INSECURE_HOST',
+        'default-timeout': 'UV_HTTP_TIMEOUT',
+        'proxy': 'ALL_PROXY',
+    },
+}
+HINTS = {  # what a log says -> what to do
+    r'No space left': 'free disk space, or set UV_CACHE_DIR and TMPDIR to a larger disk',
+    r'fatal error: Killed|Killed signal': 'the compiler ran out of memory; set MAX_JOBS=1',
+    r'detected CUDA version|CUDA_HOME environment': 'set CUDA_HOME to the CUDA of this PyTorch',
+    r'unsatisfiable|no version of|No matching dist': 'check the index that pip uses (`pip config '
+    'list`) and its constraints',
+    r'dns error|rror sending request|[Cc]onnection|[Tt]imed out|certificate|resolution': 'check '
+    'the network, the proxy (HTTPS_PROXY) and the index that pip uses (`pip config list`)',
+}
 
 
-def requirement_lines(name: str) -> list[str]:
-    """Return the requirements of ``requirements/<name>.txt``."""
-    lines = (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8').splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
+class InstallError(Exception):
+    """What failed and what to do, in one sentence."""
 
 
-def exactly(name: str, version: str) -> str:
-    """Return the requirement that takes this version as written.
+def choose_stack(wanted: str, python: str) -> str:
+    """Return the stack to install, or refuse a Python that has none."""
+    number = int(python.split('.')[1])
+    for stack, bounds in PYTHONS.items():
+        low, high = (int(bound.split('.')[1]) for bound in bounds)
+        if wanted in ('auto', stack) and low <= number <= high:
+            return stack
+    ranges = ', '.join(f'{stack} {low} to {high}' for stack, (low, high) in PYTHONS.items())
+    raise InstallError(
+        f'Python {python} is not supported by STACK={wanted} ({ranges}); choose another with '
+        '`make ... PYTHON=python3.12`'
+    )
 
-    ``torch==2.13.0`` would also take a 2.13.0+cpu lying around, which no torchvision fits.
-    """
-    return f'{name}==={version}'
+
+def check_folder(venv: Path, stack: str) -> None:
+    """Refuse a folder that this file did not make, or that holds the other stack."""
+    mark = venv / 'dsnet-mm.stack'
+    if mark.exists() and mark.read_text().split()[:1] != [stack]:
+        raise InstallError(
+            f'{venv} holds another stack than {stack}; choose a folder with VENV=...'
+        )
+    if not mark.exists() and venv.exists() and (not venv.is_dir() or os.listdir(venv)):
+        raise InstallError(f'{venv} exists and is not of `make env`; choose a folder with VENV=...')
 
 
-@contextlib.contextmanager
-def locked(file: Path, what: str):
-    """Hold ``file`` so that a second run waits; the system frees it however this one ends."""
-    with open(file, 'a') as handle:
+def check_machine(venv: Path, env: dict[str, str]) -> None:
+    """Refuse a machine without the disk space or the compilers that the installation needs."""
+    free = shutil.disk_usage(venv).free / 1e9
+    if free < NEEDED_GB:
+        raise InstallError(
+            f'{venv} has {free:.1f} GB free but needs {NEEDED_GB}; choose a folder with VENV=...'
+        )
+    compiler = shlex.split(env.get('CXX') or 'c++')
+    for header, package in (('vector', 'g++'), ('Python.h', 'python3-dev')):
+        options = ['-std=c++17', f'-I{sysconfig.get_path("include")}', '-fsyntax-only', '-x', 'c++']
+        source = f'#include <{header}>\n'.encode()
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f'  another run is at work on {what}: waiting for it to end', flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # some network file systems have no locks
-            pass
-        yield
-
-
-class Runner:
-    """Runs commands with their output in a log, and shows that they are alive."""
-
-    def __init__(self, log: Path, env: dict[str, str]) -> None:
-        self.log = log
-        self.env = env
-        self.begun = 0
-
-    def run(self, command: list[str], **env: str) -> bool:
-        """Run ``command`` with ``env`` added to the environment; tell whether it succeeded."""
-        with open(self.log, 'a', encoding='utf-8') as log:
-            self.begun = log.tell()
-            print(f'\n$ {shlex.join(command)}', file=log, flush=True)
-            process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env={**self.env, **env},
-                cwd=self.log.parent,
-                start_new_session=True,
+            subprocess.run(
+                [*compiler, *options, '-'], input=source, capture_output=True, check=True
             )
+        except (OSError, subprocess.CalledProcessError):
+            raise InstallError(
+                f'mmcv is compiled here, but `{shlex.join(compiler)}` does not find <{header}>; '
+                f'type `sudo apt-get install {package}`'
+            ) from None
+    home = env.get('CUDA_HOME') or env.get('CUDA_PATH') or '/usr/local/cuda'
+    if find_gpus(env) and not shutil.which('nvcc', path=f'{env.get("PATH", "")}:{home}/bin'):
+        raise InstallError(
+            'mmcv is compiled for the GPU of this machine, but nvcc is missing; install the CUDA '
+            'toolkit and set CUDA_HOME, or set CUDA_VISIBLE_DEVICES= for the CPU only'
+        )
+
+
+def find_gpus(env: dict[str, str]) -> str:
+    """Return the compute capabilities to compile mmcv for, such as '8.0;9.0', '' for the CPU."""
+    query, found = ['nvidia-smi', '--query-gpu=compute_cap', '--format=csv,noheader'], ''
+    if env.get('CUDA_VISIBLE_DEVICES', 'all') not in ('', '-1') and shutil.which(query[0]):
+        done = subprocess.run(query, env=env, capture_output=True, text=True, check=False)
+        found = ';'.join(sorted(set(done.stdout.split()))) if done.returncode == 0 else ''
+    return env.get('TORCH_CUDA_ARCH_LIST', found) if found or env.get('FORCE_CUDA') == '1' else ''
+
+
+def uv_environment(pip_config: str, env: dict[str, str]) -> dict[str, str]:
+    """Return ``env`` with the settings that ``pip config list`` printed, in uv's names."""
+    result = {'UV_SYSTEM_CERTS': '1', 'UV_INDEX_STRATEGY': 'unsafe-best-match'}
+    # the environment last, so that it wins
+    for line in sorted(pip_config.splitlines(), key=lambda line: line.startswith(':env:')):
+        name, _, value = line.partition('=')
+        section, _, key = name.rpartition('.')
+        if section in ('global', 'install', ':env:') and key in UV_SETTINGS:
+            separator = ',' if key == 'find-links' else ' '
+            result[UV_SETTINGS[key]] = separator.join(ast.literal_eval(value).split())
+    return {**result, **{k: v for k, v in env.items() if k not in ('PYTHONPATH', 'PYTHONHOME')}}
+
+
+def job_count(env: dict[str, str]) -> str:
+    """Return how many compilers run at once: MAX_JOBS, or as many as cores and memory allow."""
+    memory = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9
+    fitting = min(len(os.sched_getaffinity(0)), int(memory / GB_PER_COMPILER))
+    return env.get('MAX_JOBS') or str(max(1, fitting))
+
+
+class Log:
+    """Runs commands with their output in a file, and prints signs of life."""
+
+    def __init__(self, file: Path, env: dict[str, str]) -> None:
+        self.file, self.env = file, env
+
+    def run(self, *command: str | Path, **env: str) -> bool:
+        """Run ``command`` with ``env`` added, and return whether it succeeded."""
+        start = time.monotonic()
+        with open(self.file, 'w', encoding='utf-8') as log:
+            options = dict(cwd=ROOT, env={**self.env, **env}, stdin=subprocess.DEVNULL)
+            options.update(stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            process = subprocess.Popen([str(word) for word in command], **options)
         try:
-            self._wait(process)
-        except BaseException:
-            self._end(process)
-            raise
+            while process.poll() is None:
+                try:
+                    process.wait(SECONDS_BETWEEN_SIGNS)
+                except subprocess.TimeoutExpired:
+                    files = re.findall(r'\[(\d+/\d+)\] \S', self.text())
+                    done = f', {files[-1]} files of mmcv compiled' if files else ''
+                    print(f'    {(time.monotonic() - start) / 60:.1f} minutes{done}', flush=True)
+        finally:
+            if process.poll() is None:  # an interrupt, after which compilers must not go on
+                os.killpg(process.pid, signal.SIGTERM)
         return process.returncode == 0
 
-    def _end(self, process: subprocess.Popen) -> None:
-        # The whole group, or compilers go on; an interrupt first, on which pip tidies up.
-        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(process.pid, ending)
-                process.wait(timeout=SECONDS_TO_TIDY_UP)
+    def text(self) -> str:
+        """Return what the last command printed."""
+        return self.file.read_text(encoding='utf-8', errors='replace')
 
-    def _wait(self, process: subprocess.Popen) -> None:
-        start = time.monotonic()
-        while True:
-            try:
-                process.wait(timeout=SECONDS_BETWEEN_SIGNS)
-                return
-            except subprocess.TimeoutExpired:
-                minutes, seconds = divmod(round(time.monotonic() - start), 60)
-                done = re.findall(r'^\s*\[(\d+)/(\d+)\]', self.output(), re.MULTILINE)
-                files = f', {done[-1][0]} of {done[-1][1]} files compiled' if done else ''
-                print(f'    {minutes}:{seconds:02} elapsed{files}', flush=True)
-
-    def output(self) -> str:
-        """Return what the last command wrote."""
-        return self.log.read_bytes()[self.begun :].decode(errors='replace')
-
-
-class Installer:
-    """The steps from nothing to a verified environment, each of which may already be done."""
-
-    def __init__(self, stack: str, venv: Path, env: dict[str, str]) -> None:
-        self.stack = stack
-        self.venv = venv
-        # What the shell has on its Python path is no part of this environment.
-        self.env = {k: v for k, v in env.items() if k not in ('PYTHONPATH', 'PYTHONHOME')}
-        self.lines = requirement_lines(stack)
-        self.pins = dict(line.split('==') for line in self.lines if '==' in line)
-        self.mmcv = 'onedl-mmcv' if stack == 'onedl' else 'mmcv'
-        self.device = checks.ops_device(self.env)
-        self.python = venv / 'bin' / 'python'
-        self.constraints = venv / f'{OWN}constraints.txt'
-        self.runner = Runner(venv / LOG_FILE, self.env)
-        self.step = 'the first checks'
-
-    @property
-    def mmcv_key(self) -> str:
-        """All that an mmcv wheel depends on: where any of it differs it does not import."""
-        abi = sysconfig.get_config_var('SOABI')
-        libc = ''.join(platform.libc_ver())
-        mmcv, torch = self.pins[self.mmcv], self.pins['torch']
-        return f'{self.mmcv}-{mmcv}-torch-{torch}-{abi}-{libc}-{self.device}'
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with everything that a finished environment depends on."""
-        files = [ROOT / 'requirements' / f'{name}.txt' for name in (self.stack, *MORE)]
-        files += [ROOT / 'setup.py', ROOT / 'dsnet_mm' / 'version.py', Path(__file__)]
-        parts = [self.mmcv_key, str(self.venv), str(ROOT)]
-        parts += [file.read_text(encoding='utf-8') for file in files]
-        return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
-
-    def state(self) -> dict[str, str]:
-        """Return what earlier runs noted in the environment."""
-        try:
-            return json.loads((self.venv / STATE_FILE).read_text(encoding='utf-8'))
-        except (OSError, ValueError):
-            return {}
-
-    def note(self, **state: str) -> None:
-        """Add ``state`` to what is noted, in one piece or not at all."""
-        draft = self.venv / f'{STATE_FILE}.new'
-        draft.write_text(json.dumps({**self.state(), **state}), encoding='utf-8')
-        os.replace(draft, self.venv / STATE_FILE)
-
-    def installed(self) -> dict[str, str]:
-        """Return the versions of all distributions in the environment."""
-        python = f'python{sys.version_info[0]}.{sys.version_info[1]}'
-        site = self.venv / 'lib' / python / 'site-packages'
-        found = {}
-        for distribution in metadata.distributions(path=[str(site)]):
-            name = distribution.metadata['Name'] or 'a half removed one'
-            found[name.lower().replace('_', '-')] = distribution.version
-        return found
-
-    def is_complete(self) -> bool:
-        """Tell whether an earlier run finished and nobody changed a pinned package since."""
-        finished = self.state().get('fingerprint') == self.fingerprint
-        return finished and self.python.exists() and self.pins.items() <= self.installed().items()
-
-    def install(self) -> None:
-        """Run the steps that are not done yet.
-
-        Raises:
-            InstallError: if one fails, with the reason and what to do.
-        """
-        checks.check_python(sys.version_info[:2], sys.platform, self.stack)
-        self.check_owner()
-        self.venv.mkdir(parents=True, exist_ok=True)
-        with locked(self.venv / LOCK_FILE, str(self.venv)):
-            if self.is_complete():
-                return
-            print(f'installing the {self.stack} stack into {self.venv}')
-            checks.check_venv_modules()
-            if self.installed().get('torch') != self.pins['torch']:
-                checks.check_disk(self.venv, NEEDED_GB)
-            cache = checks.cache_folder(self.env, self.venv, self.mmcv_key)
-            if not list(cache.glob('*.whl')):
-                self.check_build()
-            self.make_venv()
-            self.install_packages()
-            with locked(cache / 'lock', f'mmcv in {cache}'):
-                self.install_mmcv(cache)
-            self.install_project()
-            self.note(fingerprint=self.fingerprint)
-
-    def check_owner(self) -> None:
-        """Refuse a folder that somebody else made, and one that holds the other stack."""
-        state = self.state()
-        entries = os.listdir(self.venv) if self.venv.is_dir() else []
-        if not state and any(not name.startswith(OWN) for name in entries):
-            raise InstallError(
-                f'{self.venv} is there and was not made by this installer, which leaves it alone: '
-                'name another folder with `make env VENV=...`, or remove it if nobody needs it'
-            )
-        if state.get('stack', self.stack) != self.stack:
-            raise InstallError(
-                f'{self.venv} holds the {state["stack"]} stack, and two stacks in one folder break '
-                'each other: name another folder with `make env VENV=...`'
-            )
-
-    def check_build(self) -> None:
-        """Check what compiling mmcv needs, before anything large is downloaded."""
-        checks.check_compiler(self.env, Path(sysconfig.get_path('include')))
-        if self.device != 'cpu':
-            checks.check_nvcc(self.env)
-
-    def make_venv(self) -> None:
-        """Make the virtual environment, anew if its Python is another one or gone."""
-        self.begin(f'virtual environment of Python {platform.python_version()}')
-        config = self.venv / 'pyvenv.cfg'
-        text = config.read_text(encoding='utf-8') if config.exists() else ''
-        made_by = re.search(r'^version *= *(\d+\.\d+)', text, re.MULTILINE)
-        ours = f'{sys.version_info[0]}.{sys.version_info[1]}'
-        if made_by and made_by[1] == ours and self.python.exists():
-            if self.runner.run([str(self.python), '-m', 'pip', '--version']):
-                return
-        elif made_by:
-            print(f'    the one there is of Python {made_by[1]} or broken: making it anew')
-        for entry in self.venv.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            elif not entry.name.startswith(OWN):
-                entry.unlink()
-        self.note(stack=self.stack, mmcv='', fingerprint='')
-        self.do([sys.executable, '-m', 'venv', str(self.venv)])
-
-    def install_packages(self) -> None:
-        """Install all but mmcv, PyTorch first and never altered after."""
-        self.begin(f'PyTorch {self.pins["torch"]} (several GB)')
-        torch = ('torch', 'torchvision')
-        self.pip('install', *(exactly(name, self.pins[name]) for name in torch))
-        self.begin('OpenMMLab but for mmcv, and what builds and tests need')
-        build = requirement_lines('build')
-        pinned = [exactly(name, version) for name, version in self.pins.items()]
-        bounds = [line for line in [*build, *self.lines] if '<' in line]
-        self.constraints.write_text('\n'.join(pinned + bounds) + '\n', encoding='utf-8')
-        apart = {*torch, self.mmcv}
-        rest = [line for line in self.lines if re.match(r'[\w-]+', line)[0] not in apart]
-        for name in MORE:
-            rest += requirement_lines(name)
-        self.pip('install', '--constraint', str(self.constraints), *rest)
-        if not self.imports('cv2'):
-            print('    OpenCV misses display libraries here: taking opencv-python-headless')
-            version = self.installed()['opencv-python']
-            self.pip('uninstall', '--yes', 'opencv-python', 'opencv-python-headless')
-            headless = exactly('opencv-python-headless', version)
-            self.pip('install', '--constraint', str(self.constraints), headless)
-
-    def install_mmcv(self, cache: Path) -> None:
-        """Install mmcv with its operations compiled for this very torch.
-
-        Args:
-            cache: keeps its wheel. pip's own cache does not tell one torch from another.
-        """
-        self.begin(f'mmcv {self.pins[self.mmcv]} with its compiled operations ({self.device})')
-        if self.state().get('mmcv') == self.mmcv_key and self.imports('mmcv.ops'):
-            return
-        for wheel in cache.glob('*.whl'):
-            print(f'    built before: {wheel}')
-            if self.install_wheel(wheel):
-                return
-            print('    it does not work here: building it anew')
-            wheel.unlink()
-        self.check_build()
-        wheel = self.build_mmcv(cache)
-        if not self.install_wheel(wheel):
-            wheel.unlink()
-            raise self.failure()
-
-    def build_mmcv(self, cache: Path) -> Path:
-        """Compile mmcv and return its wheel, which appears in ``cache`` only once it is whole."""
-        meminfo = Path('/proc/meminfo').read_text()
-        jobs = checks.job_count(self.env, len(os.sched_getaffinity(0)), meminfo)
-        print(f'    compiling, {jobs} at once; for the CPU it takes about 8 minutes on two cores')
-        for left_over in cache.glob('build-*'):
-            shutil.rmtree(left_over)
-        with tempfile.TemporaryDirectory(prefix='build-', dir=cache) as folder:
-            env = {'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(jobs)}
-            # PyTorch compiles in parallel only with a ninja it finds.
-            env['PATH'] = f'{self.python.parent}{os.pathsep}{self.env.get("PATH", "")}'
-            if self.device != 'cpu':
-                env['FORCE_CUDA'] = '1'
-            flags = ('--verbose', '--no-build-isolation', '--no-deps', '--no-cache-dir')
-            requirement = exactly(self.mmcv, self.pins[self.mmcv])
-            self.pip('wheel', *flags, '--wheel-dir', folder, requirement, **env)
-            built = next(Path(folder).glob('*.whl'))
-            return built.replace(cache / built.name)
-
-    def install_wheel(self, wheel: Path) -> bool:
-        """Install the mmcv in ``wheel`` and tell whether its operations import."""
-        pip = [str(self.python), '-m', 'pip', 'install', '--force-reinstall', '--no-deps']
-        works = self.runner.run([*pip, str(wheel)]) and self.imports('mmcv.ops')
-        if works:
-            self.note(mmcv=self.mmcv_key)
-        return works
-
-    def install_project(self) -> None:
-        """Install this clone in place, and let it judge the whole environment."""
-        self.begin('this project, and a check of the whole')
-        flags = ('--no-deps', '--no-build-isolation', '--use-pep517')
-        self.pip('install', *flags, '--editable', str(ROOT))
-        self.do([str(self.python), '-m', 'dsnet_mm'])
-
-    def begin(self, step: str) -> None:
-        """Name the step that starts."""
-        self.step = step
+    def must(self, step: str, *command: str | Path, **env: str) -> None:
+        """Run ``command``, or fail with the end of its output and advice."""
         print(f'  {step}', flush=True)
+        if not self.run(*command, **env):
+            print(*self.text().rstrip().splitlines()[-15:], sep='\n', file=sys.stderr)
+            advice = next((hint for key, hint in HINTS.items() if re.search(key, self.text())), '')
+            advice = advice or 'correct what the lines above report'
+            raise InstallError(f'{step} failed ({self.file}): {advice}, then type the same again')
 
-    def imports(self, module: str) -> bool:
-        """Tell whether ``module`` can be imported in the environment."""
-        return self.runner.run([str(self.python), '-c', f'import {module}'])
 
-    def pip(self, *arguments: str, **env: str) -> None:
-        """Run the environment's pip, which obeys the user's own settings."""
-        self.do([str(self.python), '-m', 'pip', *arguments], **env)
+def precompile(log: Log, python: Path) -> str:
+    """Compile PyTorch's headers once, and return the flag with which GCC reuses them, or ''."""
+    header = log.file.parent / 'torch_headers.h'
+    header.write_text(HEADERS)
+    ask = 'from torch.utils import cpp_extension; print(*cpp_extension.include_paths(), sep="\\n")'
+    log.must('the headers of PyTorch', python, '-W', 'ignore', '-c', ask)
+    options = [f'-I{line}' for line in log.text().splitlines() if line.startswith('/')]
+    options += [*CFLAGS.split(), '-std=c++17', '-fPIC', '-DTORCH_API_INCLUDE_EXTENSION_H']
+    compiler = shlex.split(log.env.get('CXX') or 'c++')
+    done = log.run(*compiler, *options, '-x', 'c++-header', header, '-o', f'{header}.gch')
+    return f'-include {header}' if done else ''
 
-    def do(self, command: list[str], **env: str) -> None:
-        """Run ``command``, or fail with the words for it."""
-        if not self.runner.run(command, **env):
-            raise self.failure()
 
-    def failure(self) -> InstallError:
-        """Show the end of the log, and return the error that says what to do about it."""
-        lines = self.runner.output().rstrip().splitlines()
-        print(*lines[-15:], sep='\n', file=sys.stderr)
-        hint = checks.hint_for('\n'.join(lines[-200:])) or 'mend what the lines above name'
-        return InstallError(
-            f'failed at "{self.step}" (the whole log is {self.runner.log}): {hint}, then type the '
-            'same command again, which goes on from here'
+def fingerprint(stack: str, *facts: str) -> str:
+    """Return the stack and a hash of all that a complete environment depends on."""
+    names = (f'requirements/{stack}.lock', 'pyproject.toml', 'setup.py', 'tools/install.py')
+    facts = (str(ROOT), *facts, *((ROOT / name).read_text() for name in names))
+    return f'{stack} {hashlib.sha256(repr(facts).encode()).hexdigest()}'
+
+
+def install(wanted: str, venv: Path) -> None:
+    """Install into ``venv`` what is missing there; a complete one takes a second."""
+    version, env = f'{sys.version_info[0]}.{sys.version_info[1]}', dict(os.environ)
+    stack = choose_stack(wanted, version)
+    check_folder(venv, stack)
+    venv.mkdir(parents=True, exist_ok=True)
+    python, mark, lock = venv / 'bin/python', venv / 'dsnet-mm.stack', f'requirements/{stack}.lock'
+    state = fingerprint(stack, version, find_gpus(env))
+    log = Log(venv / 'dsnet-mm.log', uv_environment('', env))
+    uv = [python, '-m', 'uv', '-v', 'pip', 'install', '-p', python, '--no-deps']
+    if mark.exists() and mark.read_text() == state and log.run(*uv, '--dry-run', '-r', lock):
+        if 'Would make no changes' in log.text():
+            return
+    print(f'installing the {stack} stack for Python {version} into {venv}', flush=True)
+    if wanted == 'auto' and stack == 'onedl':
+        print('  the OneDL forks, since the official packages do not build on this Python')
+    if not list(venv.glob('lib/*/site-packages/mmcv/_ext*')):
+        check_machine(venv, env)
+    ask = f'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "{version}")'
+    if not python.exists() or not log.run(python, '-c', ask):
+        if not (importlib.util.find_spec('venv') and importlib.util.find_spec('ensurepip')):
+            raise InstallError(
+                f'{sys.executable} cannot make virtual environments; type `sudo apt-get install '
+                'python3-venv`'
+            )
+        subprocess.run([sys.executable, '-m', 'venv', '--clear', venv], check=True)
+    mark.write_text(stack)
+    log.must('uv', python, '-m', 'pip', 'install', UV)
+    log.must('the settings of pip', python, '-m', 'pip', 'config', 'list')
+    log.env, mmcv, gpus = uv_environment(log.text(), env), MMCV[stack], find_gpus(env)
+    if gpus:  # the setting tells wheels in uv's cache apart
+        uv += ['--config-settings-package', f'{mmcv}:device={gpus}']
+        log.env.update(FORCE_CUDA='1', TORCH_CUDA_ARCH_LIST=gpus)
+    try_mmcv = (python, '-c', 'import mmcv.ops')
+    # A wheel in uv's cache serves. Without one, the build fails at once, for want of a compiler.
+    in_cache = log.run(*uv, '-r', lock, CXX='false')
+    if not in_cache or not log.run(*try_mmcv):
+        rest = venv / 'without-mmcv.txt'
+        lines = (ROOT / lock).read_text().splitlines(keepends=True)
+        rest.write_text(''.join(line for line in lines if not line.startswith(f'{mmcv}==')))
+        log.must('PyTorch and OpenMMLab without mmcv (several GB)', *uv, '-r', rest)
+        if in_cache:  # but its mmcv does not import
+            log.run(python, '-m', 'uv', 'cache', 'clean', mmcv)
+            uv += ['--reinstall-package', mmcv]
+        path = [str(ROOT / 'tools' / 'install_py313')] if sys.version_info >= (3, 13) else []
+        log.must(
+            f'mmcv, compiled for {gpus or "the CPU"}: 3 to 8 minutes on two cores',
+            *uv,
+            *('-r', lock),
+            **dict(CPPFLAGS=precompile(log, python), MAX_JOBS=job_count(env)),
+            **dict(PYTHONPATH=':'.join(path), PATH=f'{python.parent}:{env.get("PATH", "")}'),
         )
+        log.must('a trial of mmcv', *try_mmcv)
+    # Compile to bytecode here, or the first import prints warnings about old code.
+    log.must('this project', *uv, '--compile-bytecode', '-e', ROOT)
+    log.must('a check of the environment', python, '-m', 'dsnet_mm')
+    mark.write_text(state)
 
 
 def main() -> None:
     """Read the arguments and install."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--stack', choices=('openmmlab', 'onedl'), default='openmmlab')
+    parser.add_argument('--stack', choices=('auto', *MMCV), default='auto')
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='folder to install into')
     args = parser.parse_args()
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) != signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(ending) != signal.SIG_IGN:  # which nohup sets
             signal.signal(ending, signal.default_int_handler)
-    installer = Installer(args.stack, Path(os.path.abspath(args.venv)), dict(os.environ))
     try:
-        installer.install()
+        install(args.stack, Path(os.path.abspath(args.venv)))
     except InstallError as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
-        say = f'error: interrupted at "{installer.step}": the same command goes on from here'
-        print(say, file=sys.stderr)
-        sys.exit(130)
+        sys.exit('error: interrupted; type the same command again to continue')
 
 
 if __name__ == '__main__':

@@ -1,31 +1,40 @@
-# RetinaNet for your own classes, with a narrow head: for small sets, or without a GPU. Change the
-# three lines; docs/own_data.md tells the rest.
+# Fine-tune the detector of `make demo` on your own classes: for small datasets, or without a GPU.
+# Change the three lines; docs/own_data.md explains the rest.
 _base_ = '../retinanet_dsnet_t_fpn_1x_coco.py'
 
 data_root = 'data/own/'
 classes = ('circle', 'square', 'star', 'triangle')  # in the order of the files; one alone: ('a',)
-weights = 'work_dirs/demo/epoch_5.pth'  # what `make demo` trains, or checkpoints/dsnet_t_in1k.pth
+weights = 'work_dirs/demo/epoch_10.pth'  # `make demo` trains these
 
 train_set = dict(ann_file='annotations/train.json', data_prefix=dict(img=''))
 val_set = dict(ann_file='annotations/val.json', data_prefix=dict(img=''))
 
 metainfo = dict(classes=classes)
-head_norm = dict(type='GN', num_groups=32)
+head_norm = dict(type='GN', num_groups=16)
 model = dict(
-    backbone=dict(init_cfg=dict(checkpoint=weights)),  # complete, or the training stops
-    # as in configs/demo, so that its weights fit
-    neck=dict(out_channels=96, num_outs=3, norm_cfg=head_norm),
+    # backbone, neck and head as in configs/demo, so that its weights fit
+    backbone=dict(
+        arch=dict(
+            _delete_=True,
+            embed_dims=(32, 64, 128, 256),
+            depths=(1, 2, 3, 1),
+            num_heads=(1, 2, 4, 8),
+            mlp_ratio=4,
+        ),
+        init_cfg=dict(checkpoint=weights),  # training stops if a tensor of the backbone is missing
+    ),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, num_outs=3, norm_cfg=head_norm),
     bbox_head=dict(
         num_classes=len(classes),
-        in_channels=96,
-        feat_channels=96,
+        in_channels=64,
+        feat_channels=64,
         stacked_convs=2,
         norm_cfg=head_norm,
         # anchors from 24 to 152 pixels
         anchor_generator=dict(octave_base_scale=3, strides=[8, 16, 32]),
     ),
 )
-load_from = weights  # what fits of neck and head too, if the weights have them
+load_from = weights  # neck and head too, as far as their shapes fit
 
 image_scale = (256, 256)
 _base_.train_pipeline[2].scale = _base_.test_pipeline[1].scale = image_scale
