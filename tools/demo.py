@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', default='work_dirs/demo', help='folder of all results')
     parser.add_argument('--train', type=int, default=2000, help='images to learn from')
     parser.add_argument('--val', type=int, default=100, help='images to be tested on')
-    parser.add_argument('--epochs', type=int, default=10, help='passes over the former')
+    parser.add_argument('--epochs', type=int, default=8, help='passes over the former')
     return parser.parse_args()
 
 
@@ -36,11 +36,12 @@ def step(title: str) -> None:
 
 
 def write_contact_sheet(pictures: list[Path], file: Path) -> None:
-    """Tile the first pictures, all of one size, into one."""
+    """Tile the first pictures, all of one size, into one of twice their size."""
     rows, columns = SHEET
     images = [cv2.imread(str(picture)) for picture in pictures[: rows * columns]]
     lines = [np.hstack(images[row * columns : (row + 1) * columns]) for row in range(rows)]
-    cv2.imwrite(str(file), np.vstack(lines))
+    sheet = cv2.resize(np.vstack(lines), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(file), sheet)
 
 
 def main() -> None:

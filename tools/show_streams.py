@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dsnet_mm  # noqa: F401  # isort: skip  # before PyTorch, whose threads it limits
+
 import argparse
 from pathlib import Path
 
