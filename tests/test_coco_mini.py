@@ -1,7 +1,7 @@
 """The whole path on real COCO photographs, with the configs and tools as they are shipped."""
 
 import pytest
-from conftest import SHARED, tool
+from conftest import FEW_REGIONS, SHARED, tool
 
 SMALL = [
     'model.backbone.init_cfg=None',
@@ -10,9 +10,9 @@ SMALL = [
     'train_dataloader.dataset.indices=8',
     'val_dataloader.dataset.indices=8',
     'test_dataloader.dataset.indices=8',
-    'train_dataloader.dataset.pipeline.2.scale=(320,192)',
-    'val_dataloader.dataset.pipeline.1.scale=(320,192)',
-    'test_dataloader.dataset.pipeline.1.scale=(320,192)',
+    'train_dataloader.dataset.pipeline.2.scale=(224,128)',
+    'val_dataloader.dataset.pipeline.1.scale=(224,128)',
+    'test_dataloader.dataset.pipeline.1.scale=(224,128)',
     'default_hooks.logger.interval=1',
 ]
 
@@ -25,7 +25,7 @@ SMALL = [
         ('retinanet_dsnet_s_fpn_1x_coco', ['model.test_cfg.score_thr=0.0'], ['bbox']),
         (
             'mask_rcnn_dsnet_s_fpn_1x_coco',
-            ['model.test_cfg.rcnn.score_thr=0.0', 'model.test_cfg.rcnn.max_per_img=10'],
+            list(FEW_REGIONS),
             ['bbox', 'segm'],
         ),
     ],

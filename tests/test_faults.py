@@ -32,7 +32,7 @@ from dsnet_mm.engine.launch import evaluate, load_config, train
 from dsnet_mm.errors import UserError
 
 EPOCHS = 60
-KILLS = 20
+KILLS = 12
 # Starts trainings as children, which need not load PyTorch and mmdet again.
 SERVER = """
 import os, sys
