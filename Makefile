@@ -52,8 +52,11 @@ lint: env  ## install, then check style and format
 env:  ## install PyTorch, OpenMMLab and this project into a virtual environment
 	@$(PYTHON) tools/install.py --stack '$(STACK)' --venv '$(VENV)'
 
+# === excludes local versions such as 2.13.0+cpu, which no torchvision of the lock fits; uv keeps the
+# versions of an existing lock only where they are written with ==.
 lock: env  ## choose the exact versions of both stacks anew; LOCK=--upgrade takes the newest
 	for stack in openmmlab onedl; do \
+		sed -i 's/===/==/' requirements/$$stack.lock && \
 		$(RUN) -m uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate $(LOCK) \
 			--extra $$stack --extra export --group dev pyproject.toml -o requirements/$$stack.lock && \
 		sed -i -E 's/^(torch|torchvision)==+/\1===/' requirements/$$stack.lock || exit 1; \
