@@ -228,13 +228,14 @@ def install(wanted: str, venv: Path) -> None:
         uv += ['--config-settings-package', f'{mmcv}:device={gpus}']
         log.env.update(FORCE_CUDA='1', TORCH_CUDA_ARCH_LIST=gpus)
     try_mmcv = (python, '-c', 'import mmcv.ops')
+    rest = venv / 'without-mmcv.txt'
+    lines = (ROOT / lock).read_text().splitlines(keepends=True)
+    rest.write_text(''.join(line for line in lines if not line.startswith(f'{mmcv}==')))
+    log.must('PyTorch and OpenMMLab without mmcv (several GB)', *uv, '-r', rest)
     # A wheel in uv's cache serves. Without one, the build fails at once, for want of a compiler.
+    # The torch that is installed belongs to the key of the cache, so that it has to be there first.
     in_cache = log.run(*uv, '-r', lock, CXX='false')
     if not in_cache or not log.run(*try_mmcv):
-        rest = venv / 'without-mmcv.txt'
-        lines = (ROOT / lock).read_text().splitlines(keepends=True)
-        rest.write_text(''.join(line for line in lines if not line.startswith(f'{mmcv}==')))
-        log.must('PyTorch and OpenMMLab without mmcv (several GB)', *uv, '-r', rest)
         if in_cache:  # but its mmcv does not import
             log.run(python, '-m', 'uv', 'cache', 'clean', mmcv)
             uv += ['--reinstall-package', mmcv]
