@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-SPIN_COUNT = '30000'
+# An iteration of `make demo` beside one busy process per core, 2 cores of an AMD EPYC, 2026-11-25:
+# 16 s with 30000, 1.2 s with 1000; 0.36 s on idle cores.
+SPIN_COUNT = '1000'
 
 
 def limit_spinning() -> None:
