@@ -1,4 +1,4 @@
-"""Copy configs and tools into the wheel; all else about packaging stands in pyproject.toml."""
+"""Copy configs and tools into the wheel. pyproject.toml holds all other packaging settings."""
 
 from __future__ import annotations
 

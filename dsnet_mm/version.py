@@ -1,3 +1,3 @@
-"""The version of dsnet-mm; ``setup.py`` reads it without importing the package."""
+"""The version of dsnet-mm; ``pyproject.toml`` refers to it."""
 
 __version__ = '0.1.0'

@@ -25,9 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data-root', default='data/shapes', help='folder of the shapes')
     parser.add_argument('--work-dir', default='work_dirs/demo', help='folder of all results')
-    parser.add_argument('--train', type=int, default=2000, help='images to learn from')
-    parser.add_argument('--val', type=int, default=100, help='images to be tested on')
-    parser.add_argument('--epochs', type=int, default=8, help='passes over the former')
+    parser.add_argument('--train', type=int, default=2000, help='training images')
+    parser.add_argument('--val', type=int, default=100, help='validation images')
+    parser.add_argument('--epochs', type=int, default=8, help='training epochs')
     return parser.parse_args()
 
 

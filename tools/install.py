@@ -201,7 +201,8 @@ def install(wanted: str, venv: Path) -> None:
     check_folder(venv, stack)
     venv.mkdir(parents=True, exist_ok=True)
     python, mark, lock = venv / 'bin/python', venv / 'dsnet-mm.stack', f'requirements/{stack}.lock'
-    state = fingerprint(stack, version, find_gpus(env))
+    gpus = find_gpus(env)
+    state = fingerprint(stack, version, gpus)
     log = Log(venv / 'dsnet-mm.log', uv_environment('', env))
     uv = [python, '-m', 'uv', '-v', 'pip', 'install', '-p', python, '--no-deps']
     if mark.exists() and mark.read_text() == state and log.run(*uv, '--dry-run', '-r', lock):
@@ -223,7 +224,7 @@ def install(wanted: str, venv: Path) -> None:
     mark.write_text(stack)
     log.must('uv', python, '-m', 'pip', 'install', UV)
     log.must('the settings of pip', python, '-m', 'pip', 'config', 'list')
-    log.env, mmcv, gpus = uv_environment(log.text(), env), MMCV[stack], find_gpus(env)
+    log.env, mmcv = uv_environment(log.text(), env), MMCV[stack]
     if gpus:  # the setting tells wheels in uv's cache apart
         uv += ['--config-settings-package', f'{mmcv}:device={gpus}']
         log.env.update(FORCE_CUDA='1', TORCH_CUDA_ARCH_LIST=gpus)
