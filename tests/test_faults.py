@@ -31,8 +31,10 @@ from dsnet_mm.engine.faults import explained, latest_checkpoint, only_training_i
 from dsnet_mm.engine.launch import evaluate, load_config, train
 from dsnet_mm.errors import UserError
 
-EPOCHS = 60
-KILLS = 12
+EPOCHS = 40
+KILLS = 8
+# When a training is killed: as soon as its log has these words so many times.
+MOMENTS = (('Saving checkpoint', 2), ('resumed epoch', 1), ('Epoch(train)', 3), ('', 1))
 # Starts trainings as children, which need not load PyTorch and mmdet again.
 SERVER = """
 import os, sys
@@ -88,6 +90,7 @@ class Trainings:
 
     def __init__(self, config: Path, work_dir: Path, data_root: Path) -> None:
         self.work_dir = work_dir
+        self.number = 0
         self.server = subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-c', SERVER, config, work_dir, data_root],
             stdin=subprocess.PIPE,
@@ -96,33 +99,30 @@ class Trainings:
             cwd=ROOT,
         )
 
-    def run(self, kill_after: float | None = None) -> int:
-        """Train, to the end or until it is killed; return the status of the process."""
-        child = self.start()
-        if kill_after is not None:
-            time.sleep(kill_after)
-            # the child is not waited for yet, so the number is still its own
-            subprocess.run(['kill', '-9', str(child)], check=False)
-        return self.answer()
+    def run(self, words: str | None = None, times: int = 1, delay: float = 0) -> int:
+        """Train to the end, or until ``delay`` seconds after the log has the words so many times.
 
-    def run_to_the_first_checkpoint(self) -> float:
-        """Train until a checkpoint is there; return the seconds that it took."""
-        child, begin = self.start(), time.monotonic()
-        while not list(self.work_dir.glob('epoch_*.pth')):
-            log = self.work_dir / 'log0.txt'
+        Returns:
+            The status of the process.
+        """
+        log = self.work_dir / f'log{self.number}.txt'
+        child, latest = self.start(), time.monotonic() + 120
+        while words is not None:
             said = log.read_text() if log.exists() else ''
             assert 'Traceback' not in said, said
-            assert time.monotonic() < begin + 120, said
-            time.sleep(0.05)
-        seconds = time.monotonic() - begin
-        subprocess.run(['kill', '-9', str(child)], check=False)
-        self.answer()
-        return seconds
+            assert time.monotonic() < latest, said
+            if said.count(words) >= times or f'Saving checkpoint at {EPOCHS} epochs' in said:
+                time.sleep(delay)
+                subprocess.run(['kill', '-9', str(child)], check=False)
+                break
+            time.sleep(0.01)
+        return self.answer()
 
     def start(self) -> int:
         """Start a training; return the number of its process."""
         self.server.stdin.write('go\n')
         self.server.stdin.flush()
+        self.number += 1
         return self.answer()
 
     def answer(self) -> int:
@@ -137,11 +137,9 @@ class Trainings:
 def test_a_training_that_is_killed_again_and_again_comes_to_its_end(config, shapes_root, tmp_path):
     trainings = Trainings(config, tmp_path, shapes_root)
     chance = random.Random(0)
-    began = killed = 0
-    pace = trainings.run_to_the_first_checkpoint()
-    last = last_stored(tmp_path / 'log0.txt')
-    for number in range(1, 1 + KILLS):
-        status = trainings.run(kill_after=chance.uniform(0.2, 1.6) * pace)
+    killed = last = 0
+    for number in range(KILLS):
+        status = trainings.run(*MOMENTS[number % len(MOMENTS)], delay=chance.uniform(0, 0.2))
         log = (tmp_path / f'log{number}.txt').read_text()
         assert status in (0, signal.SIGKILL), log
         killed += status == signal.SIGKILL
@@ -151,13 +149,12 @@ def test_a_training_that_is_killed_again_and_again_comes_to_its_end(config, shap
             assert last - 1 <= int(resumed[1]) <= last, log
         elif 'Epoch(train)' in log:  # nor does it begin anew
             assert last <= 1, log
-        began += 'Epoch(train)' in log or 'Saving checkpoint' in log
         last = max(last, last_stored(tmp_path / f'log{number}.txt'))
         checkpoint = latest_checkpoint(tmp_path)
         if last > 1:
             assert read_checkpoint(str(checkpoint))['meta']['epoch'] in (last - 1, last)
     assert killed > KILLS / 2
-    assert began > 3
+    assert last > 3
     assert trainings.run() == 0
     trainings.server.stdin.close()
     assert read_checkpoint(str(latest_checkpoint(tmp_path)))['meta']['epoch'] == EPOCHS
