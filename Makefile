@@ -56,10 +56,10 @@ env:  ## install PyTorch, OpenMMLab and this project into a virtual environment
 # versions of an existing lock only where they are written with ==.
 lock: env  ## choose the exact versions of both stacks anew; LOCK=--upgrade takes the newest
 	for stack in openmmlab onedl; do \
-		sed -i 's/===/==/' requirements/$$stack.lock && \
+		lock=requirements/$$stack.lock && sed 's/===/==/' $$lock > $$lock.new && \
 		$(RUN) -m uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate $(LOCK) \
-			--extra $$stack --extra export --group dev pyproject.toml -o requirements/$$stack.lock && \
-		sed -i -E 's/^(torch|torchvision)==+/\1===/' requirements/$$stack.lock || exit 1; \
+			--extra $$stack --extra export --group dev pyproject.toml -o $$lock.new && \
+		sed -i -E 's/^(torch|torchvision)==+/\1===/' $$lock.new && mv $$lock.new $$lock || exit 1; \
 	done
 
 clean:  ## remove what was built, and the virtual environments made here

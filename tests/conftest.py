@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -14,12 +15,13 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import dsnet_mm.data.shapes  # isort: skip  before torch, whose threads it keeps from spinning
+import mmengine.config.utils
 import pytest
 import torch
+import yapf.yapflib.yapf_api
 from mmengine.config import Config
 from mmengine.utils import ManagerMixin
-
-from dsnet_mm.data.shapes import ShapesDetection
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get('DSNET_SHARED', ROOT.parent / 'shared'))
@@ -37,6 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker('shared'):
             item.add_marker(pytest.mark.skip(reason=f'{SHARED} is absent'))
+
+
+# mmengine formats the config of a training five times, and reads 300 files of mmdet for every
+# config that inherits from it. That takes seconds, for nothing that a test looks at.
+for module in (mmengine.config.config, yapf.yapflib.yapf_api):
+    module.FormatCode = lambda text, **_: (text, True)
+mmengine.config.utils._get_cfg_metainfo = functools.cache(mmengine.config.utils._get_cfg_metainfo)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +72,7 @@ def forget_runners() -> None:
 def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shapes set of 8 training and 4 validation images of 96x96 pixels."""
     root = tmp_path_factory.mktemp('data') / 'shapes'
-    ShapesDetection(train=8, val=4, size=96).write(root)
+    dsnet_mm.data.shapes.ShapesDetection(train=8, val=4, size=96).write(root)
     return root
 
 
@@ -82,14 +91,19 @@ def documented(document: str, part: str) -> list[str]:
     return shlex.split(lines[0])
 
 
-FEW_REGIONS = (
-    'model.train_cfg.rpn_proposal.max_per_img=50',
-    'model.train_cfg.rcnn.sampler.num=32',
-    'model.test_cfg.rpn.max_per_img=50',
-    'model.test_cfg.rcnn.score_thr=0.0',
-    'model.test_cfg.rcnn.max_per_img=10',
-)
+FEW_REGIONS = {
+    'model.train_cfg.rpn_proposal.max_per_img': 50,
+    'model.train_cfg.rcnn.sampler.num': 32,
+    'model.test_cfg.rpn.max_per_img': 50,
+    'model.test_cfg.rcnn.score_thr': 0.0,
+    'model.test_cfg.rcnn.max_per_img': 10,
+}
 """Settings with which a Mask R-CNN of mmdet trains and evaluates fast on a CPU."""
+
+
+def as_options(settings: dict[str, object]) -> list[str]:
+    """Return settings as the words behind ``--cfg-options``."""
+    return [f'{name}={value}' for name, value in settings.items()]
 
 
 def run_script(script: Path, *args: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:

@@ -1,7 +1,7 @@
 """The whole path on real COCO photographs, with the configs and tools as they are shipped."""
 
 import pytest
-from conftest import FEW_REGIONS, SHARED, tool
+from conftest import FEW_REGIONS, SHARED, as_options, tool
 
 SMALL = [
     'model.backbone.init_cfg=None',
@@ -25,7 +25,7 @@ SMALL = [
         ('retinanet_dsnet_s_fpn_1x_coco', ['model.test_cfg.score_thr=0.0'], ['bbox']),
         (
             'mask_rcnn_dsnet_s_fpn_1x_coco',
-            list(FEW_REGIONS),
+            as_options(FEW_REGIONS),
             ['bbox', 'segm'],
         ),
     ],

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import ROOT, check_safety
+from conftest import FEW_REGIONS, ROOT, check_safety
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
@@ -17,7 +17,8 @@ DETECTORS = [
 
 
 COCO = [path for path in DETECTORS if path.stem.endswith('_coco')]
-# The others differ from one that is tested quickly by a size or a schedule.
+LONG = [path for path in COCO if '_3x_' in path.stem]
+# The others differ from one that is tested quickly by a size.
 SLOW = pytest.mark.slow
 QUICK = (
     'mask_rcnn_dsnet_t_dsfpn_1x_coco',
@@ -32,6 +33,8 @@ QUICK = (
 def build(path, **backbone):
     register_all_modules()
     cfg = Config.fromfile(path)
+    if 'roi_head' in cfg.model:
+        cfg.merge_from_dict(FEW_REGIONS)
     cfg.merge_from_dict({f'model.backbone.{key}': value for key, value in backbone.items()})
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -53,7 +56,11 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize(
     'path',
-    [path if path.stem in QUICK else pytest.param(path, marks=SLOW) for path in DETECTORS],
+    [
+        path if path.stem in QUICK else pytest.param(path, marks=SLOW)
+        for path in DETECTORS
+        if path not in LONG
+    ],
     ids=lambda path: path.stem,
 )
 def test_builds_computes_a_loss_and_predicts(path):
@@ -72,9 +79,15 @@ def test_builds_computes_a_loss_and_predicts(path):
     assert boxes.isfinite().all()
 
 
+@pytest.mark.parametrize('path', LONG, ids=lambda path: path.stem)
+def test_a_longer_training_has_the_same_model(path):
+    short = path.with_stem(path.stem.replace('_3x_ms_', '_1x_'))
+    assert Config.fromfile(path).model == Config.fromfile(short).model
+
+
 @pytest.mark.parametrize('frozen_stages', [0, 1, 2, 3, 4])
 @pytest.mark.parametrize(
-    'name', ['retinanet_dsnet_t_fpn', pytest.param('mask_rcnn_dsnet_t_dsfpn', marks=SLOW)]
+    'name', ['retinanet_dsnet_t_fpn', pytest.param('retinanet_dsnet_t_dsfpn', marks=SLOW)]
 )
 def test_frozen_stages_leave_no_parameter_without_gradient(name, frozen_stages):
     path = ROOT / 'configs' / f'{name}_1x_coco.py'

@@ -162,7 +162,7 @@ def test_the_small_config_fits_the_demonstration(tmp_path):
     text = re.sub('^classes = .*$', "classes = ('cat', 'dog')", text, flags=re.M)
     (tmp_path / 'own.py').write_text(text)
     cfg = Config.fromfile(tmp_path / 'own.py')
-    assert cfg.load_from == cfg.model.backbone.init_cfg.checkpoint == 'work_dirs/demo/epoch_8.pth'
+    assert cfg.load_from == cfg.model.backbone.init_cfg.checkpoint == 'work_dirs/demo/epoch_10.pth'
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
         assert dataset.metainfo.classes == ('cat', 'dog')

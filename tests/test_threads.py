@@ -36,6 +36,7 @@ def test_every_tool_imports_the_plug_in_before_pytorch(tool):
 def test_the_setting_of_the_user_stays(monkeypatch):
     for name in [name for name in sys.modules if name == 'torch']:
         monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(os, 'environ', dict(os.environ))
     for given in ({}, {'GOMP_SPINCOUNT': '7'}, {'OMP_WAIT_POLICY': 'PASSIVE'}):
         for name in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'):
             monkeypatch.delenv(name, raising=False)

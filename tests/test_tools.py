@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FEW_REGIONS, ROOT, tool
+from conftest import FEW_REGIONS, ROOT, as_options, tool
 from mmdet.registry import MODELS as DET_MODELS
 from mmengine.config import Config
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -169,7 +169,7 @@ def test_mask_rcnn_learns_and_is_evaluated(shapes_root, tmp_path):
                'model.roi_head.bbox_head.num_classes=4', 'model.roi_head.mask_head.num_classes=4',
                'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
                'train_cfg.max_epochs=1', 'test_evaluator.metric=segm',
-               *FEW_REGIONS,
+               *as_options(FEW_REGIONS),
                'train_dataloader.dataset.pipeline.2.scale=(96,96)',
                'test_dataloader.dataset.pipeline.1.scale=(96,96)',
                'val_dataloader.dataset.pipeline.1.scale=(96,96)']  # fmt: skip

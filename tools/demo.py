@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', default='work_dirs/demo', help='folder of all results')
     parser.add_argument('--train', type=int, default=2000, help='training images')
     parser.add_argument('--val', type=int, default=100, help='validation images')
-    parser.add_argument('--epochs', type=int, default=8, help='training epochs')
+    parser.add_argument('--epochs', type=int, default=10, help='training epochs')
     return parser.parse_args()
 
 

@@ -4,7 +4,7 @@ _base_ = '../retinanet_dsnet_t_fpn_1x_coco.py'
 
 data_root = 'data/own/'
 classes = ('circle', 'square', 'star', 'triangle')  # in the order of the files; one alone: ('a',)
-weights = 'work_dirs/demo/epoch_8.pth'  # `make demo` trains these
+weights = 'work_dirs/demo/epoch_10.pth'  # `make demo` trains these
 
 train_set = dict(ann_file='annotations/train.json', data_prefix=dict(img=''))
 val_set = dict(ann_file='annotations/val.json', data_prefix=dict(img=''))

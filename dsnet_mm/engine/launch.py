@@ -16,7 +16,7 @@ from mmengine.device import get_device
 from mmengine.evaluator import DumpResults
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from dsnet_mm.data.locate import check_data, set_data_root
 from dsnet_mm.errors import UserError
@@ -135,6 +135,7 @@ def train(
         runner.register_hook(FreshMetricsHook())
         runner.register_hook(MissingClassesHook())
         runner.train()
+        stop_workers(runner)
     scalars = runner.message_hub.log_scalars
     return {name[4:]: scalars[name].current() for name in scalars if name.startswith('val/')}
 
@@ -188,7 +189,16 @@ def evaluate(
             runner.load_or_resume()
             fuse_conv_bn(_bare_model(runner))
         runner.register_hook(MissingClassesHook())
-        return runner.test()
+        metrics = runner.test()
+        stop_workers(runner)
+        return metrics
+
+
+def stop_workers(runner: Runner) -> None:
+    """Stop the processes that load data; the garbage collector waits five seconds for each."""
+    for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+        if isinstance(loop, BaseLoop):
+            loop.dataloader._iterator = None
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:

@@ -6,7 +6,7 @@ import sys
 _exec = builtins.exec
 
 
-def _exec_into_caller(source, globals=None, locals=None, /, **closure):
+def _exec_into_caller(source, /, globals=None, locals=None, **closure):
     if globals is not None or locals is not None:
         return _exec(source, globals, locals, **closure)
     caller = sys._getframe(1)
