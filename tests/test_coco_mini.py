@@ -6,6 +6,7 @@ from conftest import FEW_REGIONS, SHARED, as_options, tool
 SMALL = [
     'model.backbone.init_cfg=None',
     'model.backbone.norm_eval=False',
+    'model.backbone.arch=tiny',
     'train_cfg.max_epochs=1',
     'train_dataloader.dataset.indices=8',
     'val_dataloader.dataset.indices=8',

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, documented
+from conftest import ROOT, documented, tool
 from mmengine.config import Config
 from PIL import Image
 
@@ -149,14 +149,18 @@ def trained(config, alike, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_on_the_doubled_batch(trained, config, alike, tmp_path):
+def test_two_processes_train_as_one_on_the_doubled_batch(
+    trained, config, alike, tmp_path, monkeypatch
+):
     first, second = (torch.load(trained / f'rank{rank}.pth') for rank in (0, 1))
     assert first['losses'] != second['losses']
     for name, weight in first['weights'].items():
         assert torch.equal(weight, second['weights'][name]), name
 
-    run(config, sys.executable, 'tools/train.py', config, '--data-root', alike,
-        '--work-dir', tmp_path, '--cfg-options', 'train_dataloader.batch_size=4')  # fmt: skip
+    monkeypatch.syspath_prepend(config.parent)
+    done = tool('train.py', config, '--data-root', alike, '--work-dir', tmp_path,
+                '--cfg-options', 'train_dataloader.batch_size=4')  # fmt: skip
+    assert done.returncode == 0, done.stderr
     alone = torch.load(tmp_path / 'rank0.pth')
     assert len(alone['losses']) == len(first['losses']) == 2
     means = np.mean([first['losses'], second['losses']], axis=0)

@@ -35,21 +35,23 @@ EPOCHS = 40
 KILLS = 8
 # When a training is killed: as soon as its log has these words so many times.
 MOMENTS = (('Saving checkpoint', 2), ('resumed epoch', 1), ('Epoch(train)', 3), ('', 1))
-# Starts trainings as children, which need not load PyTorch and mmdet again.
+# Starts trainings as children, which need not load PyTorch, mmdet and the config again.
 SERVER = """
 import os, sys
+import conftest
 import torch
 from dsnet_mm.engine.launch import load_config, train
 from mmdet.utils import register_all_modules
 torch.set_num_threads(1)
 config, work_dir, data_root = sys.argv[1:]
+cfg = load_config(config, work_dir, data_root=data_root)
 for number, _ in enumerate(sys.stdin):
     child = os.fork()
     if not child:
         log = os.open(f'{work_dir}/log{number}.txt', os.O_CREAT | os.O_WRONLY)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        train(load_config(config, work_dir, data_root=data_root), resume='auto')
+        train(cfg, resume='auto')
         os._exit(0)
     print('answer', child, flush=True)
     print('answer', os.waitpid(child, 0)[1], flush=True)
@@ -96,7 +98,7 @@ class Trainings:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=ROOT / 'tests',
         )
 
     def run(self, words: str | None = None, times: int = 1, delay: float = 0) -> int:
