@@ -27,7 +27,7 @@ help:  ## list the commands
 demo: env  ## install, then train, evaluate and draw a small detector
 	$(KEEP_MEMORY) $(RUN) tools/demo.py
 
-compare: env  ## install, then train and compare small detectors, in hours; SEEDS=1 of each, JOBS=2 at a time
+compare: env  ## install, then train and compare small detectors (takes hours); SEEDS=1 of each, JOBS=2 at a time
 	$(KEEP_MEMORY) $(RUN) tools/compare.py --suite shapes --run --seeds $(SEEDS) --jobs $(JOBS)
 
 test: env  ## install, then run all tests
@@ -39,10 +39,10 @@ test-models: env  ## install, then run the tests of backbone and neck, in less t
 quick: env  ## install, then run the tests that take seconds
 	$(PYTEST) -m 'not slow'
 
-bench: env  ## install, then measure the ratios of time and memory that the documentation claims
+bench: env  ## install, then measure the documented ratios of time and memory
 	$(RUN) -m pytest -q -s tests/bench_ratios.py
 
-full: env  ## install, then train each COCO config for two iterations at full size
+full: env  ## install, then train each COCO config at full size: two iterations, on a GPU 1000 more
 	$(RUN) -m pytest -q -s tests/full_size.py
 
 lint: env  ## install, then check style and format
@@ -54,7 +54,7 @@ env:  ## install PyTorch, OpenMMLab and this project into a virtual environment
 
 # === excludes local versions such as 2.13.0+cpu, which no torchvision of the lock fits; uv keeps the
 # versions of an existing lock only where they are written with ==.
-lock: env  ## choose the exact versions of both stacks anew; LOCK=--upgrade takes the newest
+lock: env  ## update the lock files of both stacks; LOCK=--upgrade takes the newest versions
 	for stack in openmmlab onedl; do \
 		lock=requirements/$$stack.lock && sed 's/===/==/' $$lock > $$lock.new && \
 		$(RUN) -m uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate $(LOCK) \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import runpy
 import shutil
@@ -59,6 +60,7 @@ def test_a_run_keeps_its_log_config_seed_and_environment(trained):
 
 @pytest.mark.slow
 def test_test_evaluates_stores_and_draws(trained, shapes_root, tmp_path):
+    before = set(multiprocessing.active_children())
     done = tool('test.py', DEMO, trained / 'epoch_1.pth', '--data-root', shapes_root,
                 '--work-dir', tmp_path, '--out', tmp_path / 'predictions.pkl',
                 '--show-dir', tmp_path / 'pictures')  # fmt: skip
@@ -66,6 +68,8 @@ def test_test_evaluates_stores_and_draws(trained, shapes_root, tmp_path):
     assert 'coco/bbox_mAP' in done.stdout + done.stderr or 'is empty' in done.stdout + done.stderr
     assert (tmp_path / 'predictions.pkl').stat().st_size > 0
     assert len(list((tmp_path / 'pictures').iterdir())) == 4
+    # those that load data would otherwise wait for the garbage collector, which takes seconds
+    assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.slow

@@ -24,7 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 UV = 'uv==0.13.9'
 MMCV = {'openmmlab': 'mmcv', 'onedl': 'onedl-mmcv'}
-PYTHONS = {'openmmlab': (10, 13), 'onedl': (10, 14)}  # the first and last 3.x of each stack
+# The first and last 3.x of each stack. mmengine 0.10 and mmcv 2.1 call pkgutil.find_loader, which
+# Python 3.14 removed.
+PYTHONS = {'openmmlab': (10, 13), 'onedl': (10, 14)}
 HEADERS = '#include <torch/types.h>\n'  # most of the time of compiling mmcv goes into these
 CFLAGS = '-O2 -g0 -DNDEBUG'  # those of pyproject.toml, or GCC would not use the compiled headers
 NEEDED_GB, GB_PER_COMPILER, SECONDS_BETWEEN_SIGNS = 8, 2, 30
@@ -208,7 +210,7 @@ def install(wanted: str, venv: Path) -> None:
             return
     print(f'installing the {stack} stack for Python {version} into {venv}', flush=True)
     if wanted == 'auto' and stack == 'onedl':
-        print('  the OneDL forks, since the official packages do not build on this Python')
+        print('  the OneDL forks, since the official packages do not work on this Python')
     check_machine(venv, env)
     mark.write_text(stack)
     ask = f'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "{version}")'

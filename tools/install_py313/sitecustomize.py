@@ -1,4 +1,4 @@
-"""Let mmcv 2.1's setup.py run on Python 3.13: there, exec() no longer fills locals()."""
+"""Let mmcv 2.1's setup.py run on Python 3.13 and later: there, exec() no longer fills locals()."""
 
 import builtins
 import sys
