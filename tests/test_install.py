@@ -96,14 +96,14 @@ def test_mmcv_is_compiled_for_the_gpus_that_are_visible(tmp_path, monkeypatch):
     assert install.find_gpus({**env, 'FORCE_CUDA': '1'}) == 'all'
 
 
-def test_settings_of_pip_reach_uv():
-    settings = """
+def test_settings_of_pip_reach_uv(tmp_path):
+    settings = f"""
 :env:.cert='/certs.pem'
 :env:.extra-index-url='https://one/simple https://two/simple'
 freeze.timeout='10'
 global.cert='/other.pem'
 global.constraint='/constraints.txt'
-global.find-links='/wheels /more'
+global.find-links='{tmp_path} /no/such https://more/'
 global.index-url='https://user:a=b@mirror/simple'
 global.proxy='http://proxy:3128'
 global.timeout='60'
@@ -117,7 +117,7 @@ global.trusted-host='mirror other'
         'SSL_CERT_FILE': '/certs.pem',
         'UV_CONSTRAINT': '/constraints.txt',
         'UV_DEFAULT_INDEX': 'https://user:a=b@mirror/simple',
-        'UV_FIND_LINKS': '/wheels,/more',
+        'UV_FIND_LINKS': f'{tmp_path},https://more/',
         'UV_HTTP_TIMEOUT': '60',
         'UV_INDEX': 'mine',
         'UV_INSECURE_HOST': 'mirror other',

@@ -122,8 +122,10 @@ def uv_environment(pip_config: str, env: dict[str, str]) -> dict[str, str]:
         name, _, value = line.partition('=')
         section, _, key = name.rpartition('.')
         if section in ('global', 'install', ':env:') and key in UV_SETTINGS:
-            separator = ',' if key == 'find-links' else ' '
-            result[UV_SETTINGS[key]] = separator.join(ast.literal_eval(value).split())
+            words = ast.literal_eval(value).split()
+            if key == 'find-links':  # pip ignores folders that are missing, uv does not
+                words = [','.join(word for word in words if '://' in word or Path(word).exists())]
+            result[UV_SETTINGS[key]] = ' '.join(words)
     return {**result, **{name: value for name, value in env.items() if name not in HIDDEN}}
 
 
