@@ -269,7 +269,7 @@ def top1(log: str) -> float:
 def test_commands(workplace, shapes_root, monkeypatch):
     """A small classifier learns, is evaluated, and a detector starts from just its weights."""
     shapes, train, test, imagenet, published, detector = COMMANDS
-    type_in(workplace, shapes, '--size', '32', '--train', '800', '--val', '40')
+    type_in(workplace, shapes, '--size', '32', '--val', '40')
     assert top1(type_in(workplace, train)) > 50
     assert top1(type_in(workplace, test)) > 50
     with (workplace / 'work_dirs' / 'predictions.pkl').open('rb') as file:
