@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -116,7 +117,8 @@ class Trainings:
             ends = not Path('/proc', str(child)).exists()
             if ends or said.count(words) >= times:
                 time.sleep(delay)
-                subprocess.run(['kill', '-9', str(child)], check=False)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
                 break
             time.sleep(0.01)
         return self.answer()

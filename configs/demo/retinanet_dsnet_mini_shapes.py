@@ -25,6 +25,8 @@ model = dict(
         feat_channels=64,
         norm_cfg=head_norm,
         anchor_generator=dict(octave_base_scale=3),  # anchors from 24 to 152 pixels
+        reg_decoded_bbox=True,  # the loss compares boxes, not their offsets from the anchors
+        loss_bbox=dict(_delete_=True, type='GIoULoss', loss_weight=2.0),
     ),
 )
 
