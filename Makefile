@@ -25,10 +25,10 @@ help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile
 
 demo: env  ## install, then train, evaluate and draw a small detector
-	$(KEEP_MEMORY) $(RUN) tools/demo.py
+	$(KEEP_MEMORY) $(RUN) -m dsnet_mm demo
 
 compare: env  ## install, then train and compare small detectors (takes hours); SEEDS=1 of each, JOBS=2 at a time
-	$(KEEP_MEMORY) $(RUN) tools/compare.py --suite shapes --run --seeds $(SEEDS) --jobs $(JOBS)
+	$(KEEP_MEMORY) $(RUN) -m dsnet_mm compare --suite shapes --run --seeds $(SEEDS) --jobs $(JOBS)
 
 test: env  ## install, then run all tests
 	$(PYTEST)

@@ -200,24 +200,29 @@ def problems() -> list[str]:
     return version_problems(installed) or import_problems(installed)
 
 
-def check() -> None:
-    """Make sure that the installed packages fit.
+def register_modules() -> None:
+    """Register the models and hooks of this project with OpenMMLab.
 
     Raises:
-        UnfitEnvironment: says in one sentence what does not fit and what to type.
+        UnfitEnvironment: If a package that they need is missing, broken or of an unfit version.
     """
-    found = problems()
-    if found:
-        more = ' (`python -m dsnet_mm` tells the rest)' if len(found) > 1 else ''
-        raise UnfitEnvironment(found[0] + more)
+    try:
+        for module in ('models', 'engine'):
+            importlib.import_module(f'dsnet_mm.{module}')
+    except Exception as error:  # wrong versions and wrong binaries raise whatever they like
+        found = problems()
+        if not found:
+            raise
+        more = ' (run `dsnet-mm doctor` for the other problems)' if len(found) > 1 else ''
+        raise UnfitEnvironment(found[0] + more) from error
 
 
-def is_report_run() -> bool:
-    """Tell whether this process is ``python -m dsnet_mm``, which must not stop at a bad stack."""
-    # While python looks for the module to run it imports the package, with '-m' as argv[0].
-    arguments = sys.orig_argv
-    run_as_module = sys.argv[:1] == ['-m'] and '-m' in arguments
-    return run_as_module and arguments[arguments.index('-m') + 1 :][:1] == ['dsnet_mm']
+def runs_own_command() -> bool:
+    """Return whether this process is `dsnet-mm` or `dsnet-mm doctor`."""
+    # While Python looks for the module to run, it imports the package, with '-m' as argv[0].
+    words = sys.orig_argv
+    as_module = sys.argv[:1] == ['-m'] and words[words.index('-m') + 1 :][:1] == ['dsnet_mm']
+    return as_module or Path(sys.argv[0] if sys.argv else '').name == 'dsnet-mm'
 
 
 def configs_dir() -> Path:

@@ -7,7 +7,6 @@ import functools
 import io
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import torch
 import yapf.yapflib.yapf_api
 from mmengine.config import Config
 from mmengine.utils import ManagerMixin
+
+from dsnet_mm.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get('DSNET_SHARED', ROOT.parent / 'shared'))
@@ -106,36 +107,36 @@ def as_options(settings: dict[str, object]) -> list[str]:
     return [f'{name}={value}' for name, value in settings.items()]
 
 
-def run_script(script: Path, *args: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    """Run a script as ``python script args`` would, but in this process, which saves the imports.
+def dsnet_mm_ends(*words: object) -> int | str:
+    """Run ``dsnet-mm words`` in this process; return the exit status or the error sentence."""
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    return end.value.code
+
+
+def run_command(*words: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """Run ``dsnet-mm words`` as a process would, but in this one, which saves the imports.
 
     Returns:
         The exit status and the text that was printed.
     """
     out, err = io.StringIO(), io.StringIO()
-    code: int | str = 0
     forget_runners()  # loggers keep the stream of the run that made them
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
-        patch.setattr(sys, 'argv', [str(script), *map(str, args)])
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code: int | str = 1
             try:
-                runpy.run_path(str(script), run_name='__main__')
+                main([str(word) for word in words])
             except SystemExit as end:
                 code = end.code or 0
             except Exception:
                 traceback.print_exc(file=err)
-                code = 1
         if isinstance(code, str):  # printed last, as Python does
             print(code, file=err)
             code = 1
     forget_runners()
-    return subprocess.CompletedProcess([script, *args], code, out.getvalue(), err.getvalue())
-
-
-def tool(name: str, *args: object) -> subprocess.CompletedProcess:
-    """Run a tool from the root of the project; see :func:`run_script`."""
-    return run_script(ROOT / 'tools' / name, *args)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def run_process(*args: object, cwd: Path = ROOT, **env: str) -> str:

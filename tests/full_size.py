@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SHARED, tool
+from conftest import ROOT, SHARED, run_command
 
 OWN = ROOT / 'data' / 'coco'
 DATA = OWN if OWN.is_dir() else SHARED / 'coco_mini'
@@ -24,7 +24,7 @@ def train(path: Path, work_dir: Path, *arguments: str) -> tuple[list[float], str
     options = ['model.backbone.init_cfg=None', 'default_hooks.logger.interval=1']
     if 'swin' not in path.stem:
         options += ['model.backbone.norm_eval=False']
-    done = tool('train.py', path, '--data-root', DATA, '--work-dir', work_dir,
+    done = run_command('train', path, '--data-root', DATA, '--work-dir', work_dir,
                 '--cfg-options', *options, *arguments)  # fmt: skip
     log = done.stdout + done.stderr
     assert done.returncode == 0, log[-2000:]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, dsnet_mm_ends
 from test_compare import write_run
 
 CONFIG = ROOT / 'configs' / 'retinanet_dsnet_t_fpn_1x_coco.py'
@@ -22,147 +20,131 @@ HALF = b'half a file'
 
 # tool and what is typed behind it (SHAPES is a data set that is whole), and what is to be said
 CASES = """
-train.py none.py | none.py is no file; give the path
-train.py folder | folder is no file; give the path
-train.py syntax.py | syntax.py cannot be read as a config
-train.py orphan.py | orphan.py cannot be read as a config: [Errno 2] No such file
-train.py picture.png | picture.png cannot be read as a config
-train.py CONFIG --data-root folder | instances_train2017.json is missing
-train.py CONFIG --data-root text.txt | text.txt/annotations/instances_train2017.json is missing
-train.py CONFIG --data-root SHAPES | tools/get_weights.py tiny
-train.py DEMO --data-root SHAPES --amp | --amp needs a GPU
-train.py unscaled.py --data-root SHAPES --auto-scale-lr | set auto_scale_lr=
-train.py DEMO --data-root SHAPES --resume none.pth | none.pth is no file
-train.py DEMO --data-root SHAPES --resume text.txt | text.txt is damaged
-train.py DEMO --data-root SHAPES --resume list.pth | list.pth has no state_dict
-train.py DEMO --data-root SHAPES --launcher mine | choose from
-train.py DEMO --cfg-options lr | --cfg-options lr lacks a value, write KEY=VALUE
-train.py DEMO --cfg-options param_scheduler.9.end=1 | param_scheduler.9.end=1 does not fit
-train.py DEMO --cfg-options train_pipeline=[(1,2 | cannot be read, correct it
-train.py DEMO --data-root SHAPES --cfg-options model.backbone=x | set the type in model.backbone
-train.py DEMO --data-root SHAPES --cfg-options load_from=none.pth | is missing; correct its path
-train.py DEMO --data-root SHAPES --cfg-options load_from=text.txt | text.txt is damaged
-train.py DEMO --data-root SHAPES --cfg-options load_from=list.pth | list.pth holds no tensors by
-train.py DEMO --data-root SHAPES --work-dir text.txt | text.txt (a file is in its place
-train.py DEMO --data-root SHAPES --work-dir text.txt/a/b | or name another folder by --work-dir
-test.py DEMO other.pth --data-root SHAPES --work-dir text.txt | another folder by --work-dir
-test.py DEMO other.pth --data-root SHAPES --out text.txt/x.pkl | another folder by --out
-test.py DEMO none.pth --data-root SHAPES | none.pth is no file
-test.py DEMO text.txt --data-root SHAPES | text.txt is damaged
-test.py DEMO list.pth --data-root SHAPES | list.pth has no state_dict
-test.py DEMO other.pth --data-root folder | instances_val2017.json is missing
-test.py DEMO other.pth --data-root SHAPES --out x.json | --out x.json must end in .pkl
-test.py DEMO other.pth --data-root SHAPES --out full.pkl | full.pkl stands already; name another
-test.py DEMO other.pth --data-root SHAPES --out full --force | full is a folder; name a file
-test.py DEMO other.pth --data-root SHAPES --show-dir full | full holds files already; name another
-test.py DEMO other.pth --data-root SHAPES --show-dir text.txt | text.txt is no folder; name
-test.py CLASSIFIER other.pth --fuse | --fuse does not go with the EMAHook
-test.py DEMO | required: checkpoint
-convert_weights.py none.pth out.pth | none.pth cannot be read, give the path
-convert_weights.py folder out.pth | folder is not a file; give the path
-convert_weights.py text.txt out.pth | text.txt is neither a PyTorch nor a PaddlePaddle
-convert_weights.py list.pth out.pth | list.pth holds a list where
-convert_weights.py other.pth out.pth | other.pth holds no tensors of a DS-Net
-convert_weights.py other.pth text.txt | text.txt stands already; name another
-convert_weights.py other.pth folder | folder is a folder; name a file
-convert_weights.py other.pth other.pth --force | other.pth is the source itself
-convert_weights.py other.pth out.pth --arch huge | choose from
-get_weights.py huge | choose from
-get_weights.py tiny --from none.pdparams | none.pdparams cannot be read
-get_weights.py tiny --url ftp://a/b | ftp://a/b is no address that begins with
-get_weights.py tiny --out text.txt | text.txt stands already and is not the converted
-model_info.py none.py | none.py does not exist; give the path
-model_info.py syntax.py | no model can be built from syntax.py
-model_info.py DEMO --size 0 5 | --size 0 5 must be at least one pixel
-model_info.py DEMO --size 64 64 --write text.txt | text.txt has no place for the model table; add
-model_info.py DEMO --size 64 64 --write none.md | none.md cannot be read
-benchmark.py none | none is unknown; give the path of a config
-benchmark.py dsnet_t --sizes large | large is no size; give HEIGHTxWIDTH
-benchmark.py dsnet_t --sizes 0x5 | 1 image of 0x5 pixels cannot be measured
-benchmark.py dsnet_t --batches 0 | 0 images of 800x1344 pixels cannot be measured
-benchmark.py dsnet_t --rounds 0 | at least one candidate and one round
-benchmark.py dsnet_t --dtype int8 | choose from
-benchmark.py dsnet_t --device cuda | no GPU is found; use the device cpu
-benchmark.py dsnet_t --plot none/x.png | none/x.png cannot be written; choose another place
-benchmark.py dsnet_t --plot picture.png | picture.png stands already; name another
-benchmark.py dsnet_t --json folder --force | folder is a folder; name a file
-benchmark.py dsnet_t --markdown text.txt | text.txt stands already; name another
-benchmark.py dsnet_t --plot x.docx | --plot x.docx must end in .png or .svg
-benchmark_data.py none.py | none.py is no file
-benchmark_data.py CONFIG --data-root folder | instances_train2017.json is missing
-benchmark_data.py DEMO --data-root SHAPES --images 0 | --images 0 must be at least 1
-benchmark_data.py DEMO --data-root SHAPES --rates 0 | --rates 0 must be above 0
-predict.py DEMO other.pth none.jpg | none.jpg does not exist; give an image
-predict.py DEMO other.pth text.txt | text.txt is neither an image
-predict.py DEMO other.pth folder | folder holds no images
-predict.py DEMO other.pth half.mp4 | half.mp4 cannot be read as a video
-predict.py DEMO other.pth empty.avi | empty.avi is a video without frames; store it anew
-predict.py DEMO other.pth picture.png --score 2 | --score 2.0 must be within 0 and 1
-predict.py DEMO other.pth picture.png --out full | full holds files already; name another folder
-predict.py DEMO other.pth picture.png --out text.txt | text.txt is no folder; name another
-predict.py DEMO other.pth picture.png --out text.txt --force | text.txt is no folder; name another
-predict.py DEMO other.pth picture.png --out text.txt/x | since text.txt is no folder; name another
-predict.py DEMO other.pth drawn/pictures --out drawn --force | is where the pictures go; name
-predict.py DEMO other.pth picture.png --device tpu | --device tpu is not of this machine; give cpu
-predict.py DEMO none.pth picture.png | none.pth is no file
-predict.py CLASSIFIER other.pth picture.png | is not of a detector
-show_streams.py DEMO other.pth none.jpg | none.jpg does not exist
-show_streams.py DEMO other.pth half.png | half.png cannot be read as an image
-show_streams.py DEMO other.pth empty.png | empty.png cannot be read as an image; remove
-show_streams.py DEMO other.pth folder.png | folder.png is a folder; give an image
-show_streams.py DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside of
-show_streams.py DEMO other.pth picture.png --out x.txt | --out x.txt must end in .png or .svg
-show_streams.py DEMO other.pth picture.png --out none/x.png | or make the folder none
-show_streams.py DEMO other.pth picture.png --out text.txt/x.png | text.txt/x.png cannot be written
-show_streams.py DEMO other.pth picture.png --out folder.png --force | folder.png is a folder; name
-show_streams.py DEMO other.pth picture.png --out picture.png | picture.png stands already
-export.py none.py out.onnx | none.py does not exist; give the path
-export.py syntax.py out.onnx | no model can be built from syntax.py
-export.py CONFIG other.pth | the graph other.pth must end in .onnx
-export.py CONFIG none.pth out.onnx | none.pth is no file
-export.py CONFIG other.pth out.onnx | other.pth belongs to another model
-export.py CONFIG out.onnx --size 320 | --size 320 is no size
-export.py CONFIG out.onnx --size 0x320 | --size 0x320 is no size
-export.py DEMO text.txt/out.onnx | text.txt is no folder; name another
-memorise.py none.py | none.py is no file
-memorise.py CONFIG --data-root folder | instances_train2017.json is missing
-memorise.py CONFIG --data-root SHAPES --images 1000 | fewer than 1000
-memorise.py CONFIG --data-root SHAPES --work-dir text.txt | another folder by --work-dir
-memorise.py CONFIG --data-root SHAPES --cut both | choose from
-memorise.py CONFIG --data-root SHAPES --images 0 | --images 0 must be at least 1
-memorise.py CONFIG --data-root SHAPES --images 2 --passes 1 | 1 pass over 2 images are too few
-compare.py --suite mine | choose from
-compare.py --only nothing | no config of the suite shapes matches nothing; they are
-compare.py --seeds 0 | --seeds 0 must be at least 1
-compare.py --work-dirs text.txt | since text.txt is no folder; name another
-compare.py --work-dirs folder | none of these runs in folder is finished
-compare.py --work-dirs folder --out text.txt | text.txt is no folder; name another
-compare.py --work-dirs text.txt --out folder --run | text.txt is no folder; name another
-check_data.py none.json folder | none.json cannot be read: No such file
-check_data.py half.json folder | half.json is no JSON
-check_data.py list.json folder | list.json holds a list, but
-check_data.py coco.json none | none is no folder; give the one to which
-check_data.py coco.json folder --draw full | another folder by --draw
-check_data.py coco.json folder --draw text.txt/x | since text.txt is no folder; name another
-check_data.py none.json folder --draw new | none.json cannot be read: No such file
-check_data.py coco.json folder --config none.py | none.py is no file; give the path
-convert_data.py voc none out | none is no folder; give the folder of the set
-convert_data.py voc folder out | folder has no XML file in it; give
-convert_data.py yolo folder out | folder has 0 images but no text file
-convert_data.py voc folder out --val 2 | --val is 2, but must be a share
-convert_data.py coco folder out | choose from
-plot_log.py folder | folder holds no log of a training; give the work dir
-plot_log.py run --keys nothing | no log holds nothing; choose from
-plot_log.py run --out none/x.png | none/x.png cannot be written; choose another place
-plot_log.py plotted | plotted/curves.png stands already; name another file, or give --force
-plot_log.py run --out picture.png | picture.png stands already; name another
-make_shapes.py --root out --size 1 | --size is 1, but must be at least 32
-make_shapes.py --root out --train -1 | --train is -1, but must be at least 1
-make_shapes.py --root foreign | foreign holds other files than such a set; choose
-make_shapes.py --root text.txt | cannot write text.txt: Not a directory; give
-demo.py --work-dir text.txt --data-root out | another folder by --work-dir
-demo.py --work-dir out --data-root out --epochs 0 | --epochs 0 must be at least 1
-demo.py --work-dir out --data-root out --train 0 | --train 0 must be at least 1
+train none.py | none.py is no file; give the path
+train folder | folder is no file; give the path
+train syntax.py | syntax.py cannot be read as a config
+train orphan.py | orphan.py cannot be read as a config: [Errno 2] No such file
+train picture.png | picture.png cannot be read as a config
+train CONFIG --data-root folder | instances_train2017.json is missing
+train CONFIG --data-root text.txt | text.txt/annotations/instances_train2017.json is missing
+train CONFIG --data-root SHAPES | tools/get_weights.py tiny
+train DEMO --data-root SHAPES --amp | --amp needs a GPU
+train unscaled.py --data-root SHAPES --auto-scale-lr | set auto_scale_lr=
+train DEMO --data-root SHAPES --resume none.pth | none.pth is no file
+train DEMO --data-root SHAPES --resume text.txt | text.txt is damaged
+train DEMO --data-root SHAPES --resume list.pth | list.pth has no state_dict
+train DEMO --data-root SHAPES --launcher mine | choose from
+train DEMO --cfg-options lr | --cfg-options lr lacks a value; write KEY=VALUE
+train DEMO --cfg-options param_scheduler.9.end=1 | param_scheduler.9.end=1 does not fit
+train DEMO --cfg-options train_pipeline=[(1,2 | cannot be parsed
+train DEMO --data-root SHAPES --cfg-options model.backbone=x | set the type in model.backbone
+train DEMO --data-root SHAPES --cfg-options load_from=none.pth | is missing; correct its path
+train DEMO --data-root SHAPES --cfg-options load_from=text.txt | text.txt is damaged
+train DEMO --data-root SHAPES --cfg-options load_from=list.pth | list.pth holds no tensors by
+train DEMO --data-root SHAPES --work-dir text.txt | text.txt (a file is in its place
+train DEMO --data-root SHAPES --work-dir text.txt/a/b | or name another folder by --work-dir
+test DEMO other.pth --data-root SHAPES --work-dir text.txt | another folder by --work-dir
+test DEMO other.pth --data-root SHAPES --out text.txt/x.pkl | another folder by --out
+test DEMO none.pth --data-root SHAPES | none.pth is no file
+test DEMO text.txt --data-root SHAPES | text.txt is damaged
+test DEMO list.pth --data-root SHAPES | list.pth has no state_dict
+test DEMO other.pth --data-root folder | instances_val2017.json is missing
+test DEMO other.pth --data-root SHAPES --out x.json | --out x.json must end in .pkl
+test DEMO other.pth --data-root SHAPES --out full.pkl | full.pkl stands already; name another
+test DEMO other.pth --data-root SHAPES --out full --force | full is a folder; name a file
+test DEMO other.pth --data-root SHAPES --show-dir full | full holds files already; name another
+test DEMO other.pth --data-root SHAPES --show-dir text.txt | text.txt is no folder; name
+test CLASSIFIER other.pth --fuse | --fuse does not go with the EMAHook
+test DEMO | required: checkpoint
+weights --from none.pth --out out.pth | none.pth cannot be read, give the path
+weights --from folder --out out.pth | folder is not a file; give the path
+weights --from text.txt --out out.pth | text.txt is neither a PyTorch nor a PaddlePaddle
+weights --from list.pth --out out.pth | list.pth holds a list where
+weights --from other.pth --out out.pth | other.pth holds no tensors of a DS-Net
+weights --from other.pth --out text.txt | text.txt stands already; name another
+weights --from other.pth --out folder | folder is a folder; name a file
+weights --from other.pth --out other.pth --force | other.pth is the source itself
+weights huge --from other.pth --out out.pth | choose from
+weights huge | choose from
+weights tiny --from none.pdparams | none.pdparams cannot be read
+weights tiny --url ftp://a/b | ftp://a/b is no address that begins with
+weights tiny --out text.txt | text.txt stands already and is not the converted
+info none.py | none.py does not exist; give the path
+info syntax.py | no model can be built from syntax.py
+info DEMO --size 0 5 | --size 0 5 must be at least one pixel
+info DEMO --size 64 64 --write text.txt | text.txt has no place for the model table; add
+info DEMO --size 64 64 --write none.md | none.md cannot be read
+benchmark none | none is unknown; give the path of a config
+benchmark dsnet_t --sizes large | large is no size; write HEIGHTxWIDTH
+benchmark dsnet_t --sizes 0x5 | 0x5 is no size
+benchmark dsnet_t --batches 0 | 0 images of 800x1344 pixels cannot be measured
+benchmark dsnet_t --rounds 0 | at least one candidate and one round
+benchmark dsnet_t --dtype int8 | choose from
+benchmark dsnet_t --device cuda | no GPU is found; use the device cpu
+benchmark dsnet_t --plot none/x.png | none/x.png cannot be written; choose another place
+benchmark dsnet_t --plot picture.png | picture.png stands already; name another
+benchmark dsnet_t --json folder --force | folder is a folder; name a file
+benchmark dsnet_t --markdown text.txt | text.txt stands already; name another
+benchmark dsnet_t --plot x.docx | --plot x.docx must end in .png or .svg
+predict DEMO other.pth none.jpg | none.jpg does not exist; give an image
+predict DEMO other.pth text.txt | text.txt is neither an image
+predict DEMO other.pth folder | folder holds no images
+predict DEMO other.pth half.mp4 | half.mp4 cannot be read as a video
+predict DEMO other.pth empty.avi | empty.avi is a video without frames; store it anew
+predict DEMO other.pth picture.png --score 2 | --score 2.0 must be between 0 and 1
+predict DEMO other.pth picture.png --out full | full holds files already; name another folder
+predict DEMO other.pth picture.png --out text.txt | text.txt is no folder; name another
+predict DEMO other.pth picture.png --out text.txt --force | text.txt is no folder; name another
+predict DEMO other.pth picture.png --out text.txt/x | since text.txt is no folder; name another
+predict DEMO other.pth drawn/pictures --out drawn --force | is the folder of the pictures; choose
+predict DEMO other.pth picture.png --device tpu | --device tpu is not of this machine; give cpu
+predict DEMO none.pth picture.png | none.pth is no file
+predict CLASSIFIER other.pth picture.png | is not of a detector
+streams DEMO other.pth none.jpg | none.jpg does not exist
+streams DEMO other.pth half.png | half.png cannot be read as an image
+streams DEMO other.pth empty.png | empty.png cannot be read as an image; remove
+streams DEMO other.pth folder.png | folder.png is a folder; pass an image
+streams DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside of
+streams DEMO other.pth picture.png --out x.txt | --out x.txt must end in .png or .svg
+streams DEMO other.pth picture.png --out none/x.png | or make the folder none
+streams DEMO other.pth picture.png --out text.txt/x.png | text.txt/x.png cannot be written
+streams DEMO other.pth picture.png --out folder.png --force | folder.png is a folder; name
+streams DEMO other.pth picture.png --out picture.png | picture.png stands already
+export none.py out.onnx | none.py does not exist; give the path
+export syntax.py out.onnx | no model can be built from syntax.py
+export CONFIG other.pth | the graph other.pth must end in .onnx
+export CONFIG none.pth out.onnx | none.pth is no file
+export CONFIG other.pth out.onnx | other.pth belongs to another model
+export CONFIG out.onnx --size 320 | --size: 320 is no size
+export CONFIG out.onnx --size 0x320 | --size: 0x320 is no size
+export DEMO text.txt/out.onnx | text.txt is no folder; name another
+compare --suite mine | choose from
+compare --only nothing | no config of the suite shapes matches nothing; they are
+compare --seeds 0 | --seeds: 0 must be at least 1
+compare --work-dirs text.txt | since text.txt is no folder; name another
+compare --work-dirs folder | none of these runs in folder is finished
+compare --work-dirs folder --out text.txt | text.txt is no folder; name another
+compare --work-dirs text.txt --out folder --run | text.txt is no folder; name another
+check-data none.json folder | none.json cannot be read: No such file
+check-data half.json folder | half.json is no JSON
+check-data list.json folder | list.json holds a list, but
+check-data coco.json none | none is no folder; give the one to which
+check-data coco.json folder --draw full | another folder by --draw
+check-data coco.json folder --draw text.txt/x | since text.txt is no folder; name another
+check-data none.json folder --draw new | none.json cannot be read: No such file
+check-data coco.json folder --config none.py | none.py is no file; give the path
+convert-data voc none out | none is no folder; give the folder of the set
+convert-data voc folder out | folder has no XML file in it; give
+convert-data yolo folder out | folder has 0 images but no text file
+convert-data voc folder out --val 2 | --val is 2, but must be a share
+convert-data coco folder out | choose from
+shapes --root out --size 1 | --size is 1, but must be at least 32
+shapes --root out --train -1 | --train is -1, but must be at least 1
+shapes --root foreign | foreign holds other files than such a set; choose
+shapes --root text.txt | cannot write text.txt: Not a directory; give
+demo --work-dir text.txt --data-root out | another folder by --work-dir
+demo --work-dir out --data-root out --epochs 0 | --epochs: 0 must be at least 1
+demo --work-dir out --data-root out --train 0 | --train: 0 must be at least 1
 """
 
 
@@ -223,18 +205,17 @@ def test_one_sentence(command, words, place, shapes_root, monkeypatch, capsys):
     if torch.cuda.is_available() and ('--amp' in command or 'cuda' in command):
         pytest.skip('a GPU is there')
     names = dict(CONFIG=CONFIG, DEMO=DEMO, CLASSIFIER=CLASSIFIER, SHAPES=shapes_root)
-    tool, *arguments = (str(names.get(word, word)) for word in command)
+    name, *arguments = (str(names.get(word, word)) for word in command)
     monkeypatch.chdir(place)
-    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
     before = content(place)
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+    code = dsnet_mm_ends(name, *arguments)
     assert content(place) == before
     said = capsys.readouterr()
-    code = stop.value.code
     assert code not in (0, None)
     # argparse tells the usage, then what is wrong
-    sentence = said.err.strip().splitlines()[-1].removeprefix(f'{tool}: ') if code == 2 else code
+    sentence = (
+        said.err.strip().splitlines()[-1].removeprefix(f'dsnet-mm {name}: ') if code == 2 else code
+    )
     assert re.fullmatch(r'error: [^\n]+', sentence)
     assert words in sentence
     assert 'Traceback' not in said.out + said.err

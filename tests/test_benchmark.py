@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import ROOT, tool
+from conftest import ROOT, run_command
 from torch._dynamo.testing import CompileCounter
 
 from dsnet_mm.analysis import benchmark as module
@@ -289,4 +289,4 @@ def test_tool_reports_faults_in_one_line():
 
 
 def run_tool(*args):
-    return tool('benchmark.py', *args, '--device', 'cpu')
+    return run_command('benchmark', *args, '--device', 'cpu')

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-import runpy
 import shutil
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, tool
+from conftest import ROOT, dsnet_mm_ends, run_command
 from mmengine.config import Config
 from PIL import Image
 
@@ -19,7 +17,6 @@ from dsnet_mm.data.checking.reading import read_coco
 from dsnet_mm.data.shapes import METAINFO
 from dsnet_mm.errors import counted
 
-TOOL = ROOT / 'tools' / 'check_data.py'
 FINETUNE = ROOT / 'configs' / 'finetune' / 'retinanet_dsnet_s_finetune.py'
 CLASSES = METAINFO['classes']
 
@@ -45,10 +42,7 @@ def write(content, folder):
 
 def run(monkeypatch, *args):
     """Run the tool in this process and return its exit code: 0, 2, or the text for stderr."""
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
-    with pytest.raises(SystemExit) as exit_info:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    return exit_info.value.code
+    return dsnet_mm_ends('check-data', *args)
 
 
 def files_below(folder):
@@ -215,7 +209,7 @@ def test_a_set_without_faults(monkeypatch, capsys, small_set):
     output = capsys.readouterr().out
     assert problems(output) == {}
     assert 'PROBLEM' not in output
-    assert f'{path}: nothing is wrong' in output
+    assert f'{path}: no problems' in output
     assert 'opening images' in output
 
 
@@ -332,7 +326,7 @@ def test_the_command(small_set):
     """The script itself: exit status, sentences where they belong, no traceback."""
     content, folder = small_set
     set_box(100, 5, 9, 9)(content, folder)
-    done = tool('check_data.py', write(content, folder), folder)
+    done = run_command('check-data', write(content, folder), folder)
     assert done.returncode == 1
     assert 'problem: boxes outside their image: 1, such as annotation 1 in ' in done.stdout
     assert done.stderr.splitlines()[-1].startswith('error: ')

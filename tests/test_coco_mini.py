@@ -1,7 +1,7 @@
 """The whole path on real COCO photographs, with the configs and tools as they are shipped."""
 
 import pytest
-from conftest import FEW_REGIONS, SHARED, as_options, tool
+from conftest import FEW_REGIONS, SHARED, as_options, run_command
 
 SMALL = [
     'model.backbone.init_cfg=None',
@@ -35,12 +35,12 @@ def test_train_and_test(config, options, metrics, tmp_path):
     path = f'configs/{config}.py'
     common = ['--data-root', SHARED / 'coco_mini', '--work-dir', tmp_path]
     common += ['--cfg-options', *SMALL, *options]
-    done = tool('train.py', path, *common)
+    done = run_command('train', path, *common)
     assert done.returncode == 0, done.stderr
     log = done.stdout + done.stderr
     assert 'Epoch(train) [1][4/4]' in log
     assert 'loss: nan' not in log
-    done = tool('test.py', path, tmp_path / 'epoch_1.pth', *common)
+    done = run_command('test', path, tmp_path / 'epoch_1.pth', *common)
     assert done.returncode == 0, done.stderr
     for metric in metrics:
         assert f'coco/{metric}_mAP: ' in done.stdout + done.stderr

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import runpy
 import shlex
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, dsnet_mm_ends
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from rich.console import Console
@@ -549,16 +548,14 @@ def test_plot(small_suite, tmp_path):
 
 @pytest.fixture
 def compare(monkeypatch, capsys):
-    """Run tools/compare.py in this process; return what it printed, or its last sentence."""
+    """Run `dsnet-mm compare` in this process; return what it printed, or its last sentence."""
 
     def run(*args: object) -> str:
-        monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(ROOT / 'tools' / 'compare.py'), run_name='__main__')
+        code = dsnet_mm_ends('compare', *args)
         printed = capsys.readouterr().out
-        if stop.value.code:
-            assert '\n' not in str(stop.value.code)
-            return str(stop.value.code)
+        if code:
+            assert '\n' not in str(code)
+            return str(code)
         return printed
 
     return run
@@ -709,8 +706,8 @@ def test_what_the_docs_tell_to_type(compare, tmp_path, monkeypatch):
     blocks = re.findall(r'^```bash\n(.*?)^```', DOCS, re.M | re.S)
     commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
     assert commands.pop(0) == ['make', 'compare']
-    for python, script, *args in commands:
-        assert (python, script) == ('python', 'tools/compare.py')
+    for program, name, *args in commands:
+        assert (program, name) == ('dsnet-mm', 'compare')
         assert 'work_dirs/compare_' in compare(*args)
     shapes, retinanets = len(get_suite('shapes').entries), 8
     assert trained == [(3 * shapes, None), (retinanets, 8)]

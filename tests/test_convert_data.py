@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, tool
+from conftest import dsnet_mm_ends, run_command
 from mmdet.datasets import CocoDataset, XMLDataset
 from PIL import Image, ImageDraw
 
@@ -19,16 +17,12 @@ from dsnet_mm.data.checking.check import check_set
 from dsnet_mm.data.converting.convert import convert
 from dsnet_mm.data.shapes import METAINFO
 
-TOOL = ROOT / 'tools' / 'convert_data.py'
 CLASSES = METAINFO['classes']  # sorted by name, as the converter sorts those of VOC
 
 
 def run(monkeypatch, *args):
     """Run the tool in this process and return its exit code: 0, 2, or the text for stderr."""
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
-    with pytest.raises(SystemExit) as exit_info:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    return exit_info.value.code
+    return dsnet_mm_ends('convert-data', *args)
 
 
 def files_below(folder):
@@ -583,7 +577,7 @@ def test_the_command(yolo):
     """The script itself: exit status, one sentence, no traceback."""
     root, _ = yolo
     rewrite(b'9 1 1 1 1')(root)
-    done = tool('convert_data.py', 'yolo', root, root / 'new')
+    done = run_command('convert-data', 'yolo', root, root / 'new')
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith('error: ')
     assert 'Traceback' not in done.stderr

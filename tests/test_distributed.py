@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, documented, tool
+from conftest import ROOT, documented, run_command
 from mmengine.config import Config
 from PIL import Image
 
@@ -158,7 +158,7 @@ def test_two_processes_train_as_one_on_the_doubled_batch(
         assert torch.equal(weight, second['weights'][name]), name
 
     monkeypatch.syspath_prepend(config.parent)
-    done = tool('train.py', config, '--data-root', alike, '--work-dir', tmp_path,
+    done = run_command('train', config, '--data-root', alike, '--work-dir', tmp_path,
                 '--cfg-options', 'train_dataloader.batch_size=4')  # fmt: skip
     assert done.returncode == 0, done.stderr
     alone = torch.load(tmp_path / 'rank0.pth')

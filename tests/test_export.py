@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import resource
-import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import ROOT, documented
+from conftest import ROOT, documented, dsnet_mm_ends
 from mmengine.config import Config, ConfigDict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -87,10 +86,7 @@ def run(monkeypatch):
     """Run the tool in this process; return what it ends with, None for success."""
 
     def run(*arguments: object) -> str | None:
-        monkeypatch.setattr(sys, 'argv', ['export.py', *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_info:
-            runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
-        return exit_info.value.code or None
+        return dsnet_mm_ends('export', *arguments) or None
 
     return run
 
@@ -210,8 +206,8 @@ def test_the_documented_commands(retinanet, tmp_path, run, capsys):
         ('--what backbone', ['map0', 'map1', 'map2', 'map3']),
         ('--check', ['boxes', 'scores']),
     ):
-        python, name, *words = documented('docs/export.md', part)
-        assert (python, name) == ('python', 'tools/export.py')
+        program, name, *words = documented('docs/export.md', part)
+        assert (program, name) == ('dsnet-mm', 'export')
         text = shlex.join(words)
         for word in words:
             if word.endswith('.py'):

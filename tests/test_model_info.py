@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, tool
+from conftest import ROOT, run_command
 from mmengine.structures import InstanceData
 
 from dsnet_mm.analysis.building import build_model, detector_configs
@@ -40,7 +40,7 @@ RETINANET = ROOT / 'configs' / 'retinanet_dsnet_t_dsfpn_1x_coco.py'
 
 
 def run_tool(*args):
-    return tool('model_info.py', *args)
+    return run_command('info', *args)
 
 
 def block_macs(height, width, grid_height, grid_width, dims):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, dsnet_mm_ends
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
@@ -92,10 +90,7 @@ def video(tmp_path):
 
 def predict(monkeypatch, *arguments: object) -> str | None:
     """Run the tool in this process; return what it ends with, None for success."""
-    monkeypatch.setattr(sys, 'argv', ['predict.py', *map(str, arguments), '--device', 'cpu'])
-    with pytest.raises(SystemExit) as exit_info:
-        runpy.run_path(str(ROOT / 'tools' / 'predict.py'), run_name='__main__')
-    return exit_info.value.code or None
+    return dsnet_mm_ends('predict', *arguments, '--device', 'cpu') or None
 
 
 def test_a_folder(mask_rcnn, pictures, tmp_path, monkeypatch, capfd):

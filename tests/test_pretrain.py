@@ -10,7 +10,7 @@ from pathlib import Path
 import mmpretrain
 import pytest
 import torch
-from conftest import ROOT, check_safety, run_script
+from conftest import ROOT, check_safety, run_command
 from mmdet.registry import HOOKS as DET_HOOKS
 from mmdet.registry import MODELS as DET_MODELS
 from mmengine.config import Config
@@ -241,9 +241,8 @@ def workplace(tmp_path_factory) -> Path:
 def type_in(workplace: Path, command: str, *more: str) -> str:
     """Run a command of the document in ``workplace``, on the small configs there."""
     program, *words = shlex.split(command)
-    assert program == 'python'
-    script, *words = words
-    done = run_script(ROOT / script, *words, *more, cwd=workplace)
+    assert program == 'dsnet-mm'
+    done = run_command(*words, *more, cwd=workplace)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

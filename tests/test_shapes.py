@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conftest import dsnet_mm_ends
 from mmdet.datasets import CocoDataset
 from mmpretrain.datasets import CustomDataset
 from pycocotools.coco import COCO
@@ -27,7 +26,6 @@ from dsnet_mm.data.shapes_classification import ShapesClassification
 from dsnet_mm.data.shapes_drawing import draw_background, paint
 from dsnet_mm.errors import UserError
 
-TOOL = Path(__file__).parents[1] / 'tools' / 'make_shapes.py'
 SETS = [ShapesDetection, ShapesClassification]
 
 
@@ -50,10 +48,7 @@ def read_all(root):
 
 def run_tool(monkeypatch, *args):
     """Run the tool in this process and return its exit code: 0, or the text for stderr."""
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
-    with pytest.raises(SystemExit) as exit_info:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    return exit_info.value.code
+    return dsnet_mm_ends('shapes', *args)
 
 
 def iou(first, second):

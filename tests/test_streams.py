@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, documented
+from conftest import documented, dsnet_mm_ends
 from test_predict import make_detector
 
 from dsnet_mm.analysis.streams import find_block, look
@@ -79,16 +77,12 @@ def test_the_tool(detector, tmp_path, monkeypatch):
     image, out = tmp_path / 'image.png', tmp_path / 'streams.png'
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))
 
-    python, _, _, _, _, *options = documented('docs/own_data.md', 'tools/show_streams.py')
-    assert python == 'python'
+    program, _, _, _, _, *options = documented('docs/own_data.md', 'dsnet-mm streams')
+    assert program == 'dsnet-mm'
 
     def run(*arguments: object) -> str | None:
-        words = ['show_streams.py', *detector, image, '--device', 'cpu', *options, '--out', out]
-        words += arguments
-        monkeypatch.setattr(sys, 'argv', [str(word) for word in words])
-        with pytest.raises(SystemExit) as exit_info:
-            runpy.run_path(str(ROOT / 'tools' / 'show_streams.py'), run_name='__main__')
-        return exit_info.value.code or None
+        words = [*detector, image, '--device', 'cpu', *options, '--out', out, *arguments]
+        return dsnet_mm_ends('streams', *words) or None
 
     assert run('--at', 79, 59) is None
     drawn = cv2.imread(str(out))

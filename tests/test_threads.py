@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import sys
 
 import pytest
-from conftest import ROOT, run_process
+from conftest import run_process
 
 from dsnet_mm.threads import SPIN_COUNT, limit_spinning
 
-TOOLS = sorted(path for path in (ROOT / 'tools').glob('*.py') if path.name != 'install.py')
 READ = 'import dsnet_mm, os; print(os.environ.get("GOMP_SPINCOUNT"))'
-
-
-@pytest.mark.parametrize('tool', TOOLS, ids=lambda path: path.name)
-def test_every_tool_imports_the_plug_in_before_pytorch(tool):
-    names = [
-        name.partition('.')[0]
-        for node in ast.parse(tool.read_text(encoding='utf-8')).body
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-    ]
-    others = [name for name in names if name.startswith(('torch', 'mm'))]
-    assert 'dsnet_mm' in names
-    assert all(names.index('dsnet_mm') < names.index(name) for name in others)
 
 
 def test_the_setting_of_the_user_stays(monkeypatch):

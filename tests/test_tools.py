@@ -1,17 +1,15 @@
-"""The tools as a user types them: train, resume, test, infer, and what they say to bad input."""
+"""Train, resume, test and infer as a user types it, and the errors for bad input."""
 
 from __future__ import annotations
 
 import multiprocessing
 import re
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import FEW_REGIONS, ROOT, as_options, tool
+from conftest import FEW_REGIONS, ROOT, as_options, dsnet_mm_ends, run_command
 from mmdet.apis import DetInferencer
 from mmdet.registry import MODELS as DET_MODELS
 from mmengine.config import Config
@@ -28,9 +26,9 @@ DEMO = 'configs/demo/retinanet_dsnet_mini_shapes.py'
 
 @pytest.fixture(scope='module')
 def trained(shapes_root, tmp_path_factory) -> Path:
-    """The work dir of a one-epoch training with tools/train.py."""
+    """The work dir of a one-epoch training with `dsnet-mm train`."""
     work_dir = tmp_path_factory.mktemp('trained')
-    done = tool('train.py', DEMO, '--data-root', shapes_root, '--work-dir', work_dir,
+    done = run_command('train', DEMO, '--data-root', shapes_root, '--work-dir', work_dir,
                 '--cfg-options', 'train_cfg.max_epochs=1',
                 'train_dataloader.batch_size=4')  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -61,7 +59,7 @@ def test_a_run_keeps_its_log_config_seed_and_environment(trained):
 @pytest.mark.slow
 def test_test_evaluates_stores_and_draws(trained, shapes_root, tmp_path):
     before = set(multiprocessing.active_children())
-    done = tool('test.py', DEMO, trained / 'epoch_1.pth', '--data-root', shapes_root,
+    done = run_command('test', DEMO, trained / 'epoch_1.pth', '--data-root', shapes_root,
                 '--work-dir', tmp_path, '--out', tmp_path / 'predictions.pkl',
                 '--show-dir', tmp_path / 'pictures')  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -80,7 +78,7 @@ def test_resume_goes_on(trained, shapes_root, tmp_path, how):
     # mmengine notes the latest checkpoint by its whole path
     (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
     how = how.replace('epoch_1.pth', str(work_dir / 'epoch_1.pth'))
-    done = tool('train.py', DEMO, '--data-root', shapes_root, '--work-dir', work_dir,
+    done = run_command('train', DEMO, '--data-root', shapes_root, '--work-dir', work_dir,
                 '--cfg-options', 'train_cfg.max_epochs=2',
                 'train_dataloader.batch_size=4', how)  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -148,13 +146,13 @@ def test_inferencer_loads_the_checkpoint(trained, shapes_root):
 
 @pytest.mark.slow
 def test_learning_rate_follows_the_batch_size(shapes_root, tmp_path):
-    common = ['train.py', DEMO, '--data-root', shapes_root, '--work-dir', tmp_path]
+    common = ['train', DEMO, '--data-root', shapes_root, '--work-dir', tmp_path]
     options = ['--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=2',
                'model.backbone.with_cp=True']  # fmt: skip
-    done = tool(*common, *options)
+    done = run_command(*common, *options)
     assert done.returncode == 0, done.stderr
     assert 'made for batches of 8 images, but 2 run here' in done.stdout + done.stderr
-    done = tool(*common, '--auto-scale-lr', *options)
+    done = run_command(*common, '--auto-scale-lr', *options)
     assert done.returncode == 0, done.stderr
     log = done.stdout + done.stderr
     assert 'Scaling the original LR by 0.25' in log
@@ -177,23 +175,20 @@ def test_mask_rcnn_learns_and_is_evaluated(shapes_root, tmp_path):
     ]
     config = 'configs/mask_rcnn_dsnet_t_dsfpn_1x_coco.py'
     common = ['--data-root', shapes_root, '--work-dir', tmp_path, '--cfg-options', *options]
-    done = tool('train.py', config, *common)
+    done = run_command('train', config, *common)
     assert done.returncode == 0, done.stderr
-    done = tool('test.py', config, tmp_path / 'epoch_1.pth', *common)
+    done = run_command('test', config, tmp_path / 'epoch_1.pth', *common)
     assert done.returncode == 0, done.stderr
     assert 'coco/segm_mAP' in done.stdout + done.stderr
 
 
 @pytest.fixture
 def refused(monkeypatch, capsys):
-    """Run a tool in this process, expect it to fail, and return its one sentence."""
+    """Run a subcommand, expect it to fail, and return its one sentence."""
 
     def run(name: str, *args: object) -> str:
         monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-        message = str(stop.value.code)
+        message = str(dsnet_mm_ends(name, *args))
         assert message.startswith('error: '), message
         assert '\n' not in message
         return message
@@ -206,19 +201,19 @@ NO_WEIGHTS = ('--cfg-options', 'model.backbone.init_cfg=None')
 
 def test_missing_data(refused, tmp_path):
     for name in ('retinanet_dsnet_s_fpn', 'mask_rcnn_dsnet_s_fpn'):
-        message = refused('train.py', f'configs/{name}_1x_coco.py', '--data-root', tmp_path)
+        message = refused('train', f'configs/{name}_1x_coco.py', '--data-root', tmp_path)
         assert f'{tmp_path}/annotations/instances_train2017.json is missing' in message
         assert '--data-root' in message
 
 
 def test_missing_images(refused, tmp_path, shapes_root):
     (tmp_path / 'annotations').symlink_to(shapes_root / 'annotations')
-    message = refused('train.py', CONFIG, '--data-root', tmp_path, *NO_WEIGHTS)
+    message = refused('train', CONFIG, '--data-root', tmp_path, *NO_WEIGHTS)
     assert f'{tmp_path}/train2017/ is missing' in message
 
 
 def test_missing_pretrained_weights(refused, shapes_root):
-    message = refused('train.py', CONFIG, '--data-root', shapes_root, '--cfg-options',
+    message = refused('train', CONFIG, '--data-root', shapes_root, '--cfg-options',
                       'model.backbone.init_cfg.checkpoint=nowhere/dsnet.pth')  # fmt: skip
     assert 'nowhere/dsnet.pth' in message
     assert 'get_weights.py' in message
@@ -241,12 +236,12 @@ def test_how_missing_weights_come_about(file, words):
 
 
 def test_config_that_is_none(refused, tmp_path):
-    assert 'is no file' in refused('train.py', 'configs/none.py')
+    assert 'is no file' in refused('train', 'configs/none.py')
     broken = tmp_path / 'broken.py'
     broken.write_text('model = dict(')
-    assert 'broken.py cannot be read' in refused('train.py', broken)
+    assert 'broken.py cannot be read' in refused('train', broken)
     broken.write_text("_base_ = './nowhere.py'")
-    assert 'nowhere.py' in refused('train.py', broken)
+    assert 'nowhere.py' in refused('train', broken)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +255,7 @@ def test_config_that_is_none(refused, tmp_path):
     ],
 )
 def test_config_that_does_not_fit(refused, shapes_root, tmp_path, option, words):
-    message = refused('train.py', CONFIG, '--data-root', shapes_root, '--work-dir', tmp_path,
+    message = refused('train', CONFIG, '--data-root', shapes_root, '--work-dir', tmp_path,
                       '--cfg-options', 'model.backbone.init_cfg=None', *option.split())  # fmt: skip
     assert words in message
 
@@ -283,7 +278,7 @@ def test_checkpoint_that_is_none(refused, shapes_root, tmp_path, content, words)
         path.write_bytes(content)
     elif content is not None:
         torch.save(content, path)
-    message = refused('test.py', DEMO, path, '--data-root', shapes_root, '--work-dir', tmp_path)
+    message = refused('test', DEMO, path, '--data-root', shapes_root, '--work-dir', tmp_path)
     assert 'checkpoint.pth' in message
     assert words in message
 
@@ -302,19 +297,19 @@ def test_a_checkpoint_from_elsewhere_is_made_plain_by_the_command(tmp_path, monk
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU does mixed precision')
 def test_mixed_precision_without_a_gpu(refused, shapes_root):
-    message = refused('train.py', DEMO, '--data-root', shapes_root, '--amp')
+    message = refused('train', DEMO, '--data-root', shapes_root, '--amp')
     assert '--amp needs a GPU' in message
 
 
 def test_out_file_of_another_kind(refused, shapes_root, tmp_path):
     assert 'must end in .pkl' in refused(
-        'test.py', DEMO, 'x.pth', '--data-root', shapes_root, '--out', tmp_path / 'x.json'
+        'test', DEMO, 'x.pth', '--data-root', shapes_root, '--out', tmp_path / 'x.json'
     )
 
 
 @pytest.mark.slow
 def test_demo(tmp_path):
-    done = tool('demo.py', '--data-root', tmp_path / 'shapes', '--work-dir', tmp_path / 'demo',
+    done = run_command('demo', '--data-root', tmp_path / 'shapes', '--work-dir', tmp_path / 'demo',
                 '--train', 16, '--val', 8, '--epochs', 1)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 'box AP' in done.stdout

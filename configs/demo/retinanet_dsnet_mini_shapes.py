@@ -4,7 +4,7 @@
 _base_ = '../compare/retinanet_dsnet_t_fpn_shapes.py'
 
 data_root = 'data/shapes/'
-image_scale = (160, 160)  # the size at which tools/demo.py draws the images
+image_scale = (160, 160)  # the size at which dsnet-mm demo draws the images
 head_norm = dict(type='GN', num_groups=16)
 
 model = dict(

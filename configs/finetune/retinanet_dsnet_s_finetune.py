@@ -6,7 +6,7 @@ data_root = 'data/own/'
 classes = ('circle', 'square', 'star', 'triangle')  # in the order of the files; one alone: ('a',)
 weights = 'checkpoints/dsnet_s_in1k.pth'  # of the backbone, or of a whole detector
 
-# Where the files lie in data_root: as tools/convert_data.py writes them, with the folders of the
+# Where the files lie in data_root: as dsnet-mm convert-data writes them, with the folders of the
 # images in the file names. For COCO's own layout: 'instances_train2017.json', img='train2017/'.
 train_set = dict(ann_file='annotations/train.json', data_prefix=dict(img=''))
 val_set = dict(ann_file='annotations/val.json', data_prefix=dict(img=''))

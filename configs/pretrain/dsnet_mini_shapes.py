@@ -1,5 +1,5 @@
 # A small DS-Net from scratch on the synthetic classification set, in minutes on a CPU: for trying
-# the way, not the recipe. tools/make_shapes.py --task classification draws the set.
+# the way, not the recipe. dsnet-mm shapes --task classification draws the set.
 _base_ = './dsnet_t_in1k.py'
 
 classes = ('circle', 'square', 'star', 'triangle')

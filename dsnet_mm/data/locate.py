@@ -116,7 +116,7 @@ def _source(dataset: ConfigDict) -> str | None:
     """Where the files of a data set come from, if it is one that this project knows."""
     if tuple(_classes(dataset)) == METAINFO['classes']:
         task = '' if _type(dataset) == 'CocoDataset' else '--task classification '
-        return f'python tools/make_shapes.py {task}--root DIR draws it'
+        return f'dsnet-mm shapes {task}--root DIR draws it'
     return SOURCES.get(_type(dataset))
 
 

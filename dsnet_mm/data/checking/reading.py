@@ -186,7 +186,7 @@ def _check_structure(path: str, content: Any) -> None:
     if not isinstance(content, dict):
         raise UserError(
             f"{path} holds {_kind(content)}, but COCO's format is an object with the lists "
-            f'{", ".join(LISTS)}; convert the set with tools/convert_data.py'
+            f'{", ".join(LISTS)}; convert the set with dsnet-mm convert-data'
         )
     for key in LISTS:
         if key not in content:

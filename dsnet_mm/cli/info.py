@@ -1,4 +1,4 @@
-"""Count parameters and MACs of backbones and whole detectors, attention included."""
+"""Count parameters and MACs of backbones and detectors, attention included."""
 
 from __future__ import annotations
 
@@ -6,59 +6,59 @@ import argparse
 import json
 from dataclasses import asdict
 
-from rich.console import Console
-from rich.progress import track
+from dsnet_mm.errors import UserError
 
-from dsnet_mm.analysis import tables
-from dsnet_mm.analysis.building import detector_configs
-from dsnet_mm.analysis.model_info import (
-    DETECTION_SIZE,
-    PAPER,
-    describe_backbone,
-    describe_config,
-    describe_memory,
+EPILOG = (
+    'MACs are multiply-accumulates of convolutions and matrix products for one image. Nothing is '
+    'computed, so neither data nor weights are needed.'
 )
-from dsnet_mm.errors import UserError, run_cli
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='MACs are multiply-accumulates of convolutions and matrix products on one image. '
-        'Nothing is computed, so that no data and no weights are needed.',
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument(
         'configs',
         nargs='*',
         metavar='CONFIG',
-        help='a config, or one that mmdet brings, such as mmdet::retinanet/retinanet_r50_fpn_1x_'
-        "coco.py (default: this project's for COCO, and the backbones of the paper)",
+        help='a config, or one of mmdet, such as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py '
+        "(default: this project's COCO configs and the backbones of the paper)",
     )
     parser.add_argument(
         '--size',
         nargs=2,
         type=int,
         metavar=('HEIGHT', 'WIDTH'),
-        default=DETECTION_SIZE,
-        help='image of the detectors in pixels (default: 800 1280)',
+        default=(800, 1280),
+        help='image size for detectors in pixels (default: 800 1280)',
     )
     parser.add_argument(
         '--memory',
         action='store_true',
-        help="measure the detectors' peak memory too, on this machine's CPU, which takes minutes",
+        help='also measure peak memory of the detectors on this CPU, which takes minutes',
     )
     parser.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
     parser.add_argument(
         '--write',
         metavar='FILE',
-        help='put the tables into a document, between its comments on "model table" and '
+        help='write the tables into a document, between its comments "model table" and '
         '"memory table"',
     )
-    return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def run(args: argparse.Namespace) -> None:
+    """Count."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from dsnet_mm.analysis import tables
+    from dsnet_mm.analysis.building import detector_configs
+    from dsnet_mm.analysis.model_info import (
+        PAPER,
+        describe_backbone,
+        describe_config,
+        describe_memory,
+    )
+
     if min(args.size) < 1:
         raise UserError(f'--size {args.size[0]} {args.size[1]} must be at least one pixel')
     backbones = [] if args.configs else [describe_backbone(name) for name in PAPER]
@@ -84,7 +84,3 @@ def main() -> None:
             tables.replace_block(args.write, name, text)
         else:
             print(text, end='\n\n')
-
-
-if __name__ == '__main__':
-    run_cli(main)

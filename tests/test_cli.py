@@ -1,0 +1,105 @@
+"""The command `dsnet-mm` itself; the tests of each room run its subcommands."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, dsnet_mm_ends
+
+from dsnet_mm.cli import COMMANDS, load, main, parse
+from dsnet_mm.cli.options import read_settings
+from dsnet_mm.errors import UserError
+
+HEAVY = ('torch', 'mmengine', 'mmcv', 'mmdet', 'cv2', 'matplotlib')
+
+
+def imported_by(code: str) -> set[str]:
+    """Return which of HEAVY a process has imported after ``code``."""
+    program = f'import sys\nsys.argv = ["dsnet-mm"]\n{code}\nprint(*sys.modules)'
+    done = subprocess.run(
+        [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(HEAVY) & set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_needs_no_heavy_import():
+    assert imported_by('import dsnet_mm.cli; dsnet_mm.cli.overview()') == set()
+    assert 'torch' in imported_by('import dsnet_mm; dsnet_mm.register_modules()')
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_subcommands_import_heavy_packages_only_when_they_run(name):
+    tree = ast.parse((ROOT / load(name).__file__).read_text(encoding='utf-8'))
+    names = {
+        node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
+    allowed = {'dsnet_mm.errors', 'dsnet_mm.environment', 'dsnet_mm.version', 'options'}
+    assert {n for n in names if n.split('.')[0] not in sys.stdlib_module_names} <= allowed
+
+
+@pytest.mark.parametrize('words', [[], ['--help'], ['-h'], ['help']])
+def test_help_lists_every_command(words, capsys):
+    assert dsnet_mm_ends(*words or ['--help']) == 0
+    printed = capsys.readouterr().out
+    for name, text in COMMANDS.items():
+        assert f'  {name} ' in printed
+        assert text in printed
+
+
+def test_without_arguments_the_help_appears(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['dsnet-mm'])
+    with pytest.raises(SystemExit, match='0'):
+        main()
+    assert 'usage: dsnet-mm COMMAND' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_every_subcommand_has_help(name, capsys):
+    assert dsnet_mm_ends(name, '--help') == 0
+    assert f'usage: dsnet-mm {name} ' in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_named_with_the_closest_one(capsys):
+    assert dsnet_mm_ends('trian') == 2
+    assert 'no command trian; did you mean `dsnet-mm train`?' in capsys.readouterr().err
+    assert dsnet_mm_ends('xyz') == 2
+    assert 'run `dsnet-mm --help`' in capsys.readouterr().err
+
+
+def test_the_version_is_printed(capsys):
+    from dsnet_mm import __version__
+
+    assert dsnet_mm_ends('--version') == 0
+    assert capsys.readouterr().out == f'dsnet-mm {__version__}\n'
+
+
+def test_settings_repeat_and_keep_their_types():
+    words = ['x.py', '--cfg-options', 'a.b=1', 'c=[1,2]', '--cfg-options', 'd=(3,x)', 'e=True']
+    typed = parse('train', words).cfg_options
+    assert typed == ['a.b=1', 'c=[1,2]', 'd=(3,x)', 'e=True']
+    assert read_settings(typed) == {'a.b': 1, 'c': [1, 2], 'd': (3, 'x'), 'e': True}
+    assert read_settings(None) is None
+    with pytest.raises(UserError, match=r'--cfg-options a=\[\(1,2 cannot be parsed'):
+        read_settings(['a=[(1,2'])
+
+
+def test_options_may_stand_between_the_files():
+    args = parse('test', ['config.py', '--fuse', 'checkpoint.pth'])
+    assert (args.config, args.checkpoint, args.fuse) == ('config.py', 'checkpoint.pth', True)
+
+
+@pytest.mark.parametrize('name', ['train', 'test'])
+def test_the_scripts_of_a_clone_are_the_subcommands(name):
+    done = subprocess.run(
+        [sys.executable, f'tools/{name}.py', '--help'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(f'usage: dsnet-mm {name} ')
