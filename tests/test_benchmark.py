@@ -12,12 +12,12 @@ from torch._dynamo.testing import CompileCounter
 
 from dsnet_mm.analysis import benchmark as module
 from dsnet_mm.analysis.benchmark import PARTS, Result, Setting, Spread, benchmark, prepare, workload
+from dsnet_mm.analysis.benchmark_report import plot, to_json, to_markdown
 from dsnet_mm.analysis.building import OTHERS, build_candidate
 from dsnet_mm.analysis.macs import count_model_macs, count_parameters
 from dsnet_mm.analysis.memory import peak_memory
 from dsnet_mm.analysis.model_info import describe_memory
 from dsnet_mm.analysis.published import PublishedDSNet, as_published
-from dsnet_mm.analysis.report import plot, to_json, to_markdown
 from dsnet_mm.analysis.tables import memory_table
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSBlock, DSNet

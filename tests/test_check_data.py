@@ -12,8 +12,8 @@ from conftest import ROOT, dsnet_mm_ends, run_command
 from mmengine.config import Config
 from PIL import Image
 
-from dsnet_mm.data.checking.classes import check_config
-from dsnet_mm.data.checking.reading import read_coco
+from dsnet_mm.data.checking.coco_file import read_coco
+from dsnet_mm.data.checking.config_checks import check_config
 from dsnet_mm.data.shapes import METAINFO
 from dsnet_mm.errors import counted
 
@@ -223,8 +223,8 @@ def test_one_fault(monkeypatch, capsys, small_set, fault):
     before = files_below(folder.parent)
     code = run(monkeypatch, path, folder)
     assert code == (
-        f'error: {path} has {counted(len(titles), "kind")} of problems; mend what is said above, '
-        'then check again'
+        f'error: {path} has {counted(len(titles), "kind")} of problems; fix the problems listed '
+        'above, then check again'
     )
     output = capsys.readouterr().out
     assert set(problems(output)) == set(titles)
@@ -309,13 +309,14 @@ def test_bad_arguments(monkeypatch, capsys, small_set, tmp_path):
         ([path, folder, '--config', tmp_path / 'no_data.py'], 'has no data set with classes'),
         ([path, folder, '--draw', folder], 'holds files already; name another folder by --draw'),
         ([path, folder, '--draw', path], 'ann.json is no folder; name another one'),
-        ([path, folder, '--draw-count', 0], '--draw-count is 0, but must be at least 1'),
     ]
     for args, words in cases:
         code = run(monkeypatch, *args)
         assert code.startswith('error: '), args
         assert words in code
         assert '\n' not in code
+    assert run(monkeypatch, path, folder, '--draw-count', 0) == 2
+    assert '--draw-count: 0 must be at least 1' in capsys.readouterr().err
     assert run(monkeypatch, path) == 2
     assert 'the following arguments are required: IMAGES' in capsys.readouterr().err
     assert files_below(tmp_path) == before

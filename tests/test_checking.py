@@ -18,12 +18,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from test_check_data import CLASSES, config, copy_of_shapes, jpeg, run, write
 
+from dsnet_mm.data.checking.annotation_checks import check_entries
 from dsnet_mm.data.checking.check import check_set
+from dsnet_mm.data.checking.coco_file import read_coco
 from dsnet_mm.data.checking.drawing import choose
-from dsnet_mm.data.checking.entries import check_entries
 from dsnet_mm.data.checking.finding import Finding
-from dsnet_mm.data.checking.reading import read_coco
-from dsnet_mm.data.checking.report import class_table, sentences
+from dsnet_mm.data.checking.printing import class_table, sentences
 from dsnet_mm.data.checking.sizes import Resize, find_resize, measure
 from dsnet_mm.data.image_files import State, open_image
 from dsnet_mm.data.shapes import ShapesDetection

@@ -14,7 +14,7 @@ from mmdet.datasets import CocoDataset, XMLDataset
 from PIL import Image, ImageDraw
 
 from dsnet_mm.data.checking.check import check_set
-from dsnet_mm.data.converting.convert import convert
+from dsnet_mm.data.converting.dataset_conversion import convert
 from dsnet_mm.data.shapes import METAINFO
 
 CLASSES = METAINFO['classes']  # sorted by name, as the converter sorts those of VOC
@@ -519,7 +519,7 @@ def test_every_fault_is_told_at_once(monkeypatch, capsys, voc, skip):
     labels = sorted(root.rglob('*.xml'))[:3]
     for path in labels:
         path.write_text('<html/>')
-    monkeypatch.setattr('dsnet_mm.data.converting.convert.MOST_SHOWN', 2)
+    monkeypatch.setattr('dsnet_mm.data.converting.dataset_conversion.MOST_SHOWN', 2)
     said = run(monkeypatch, 'voc', root, root / 'out', *['--skip'] * skip)
     said = capsys.readouterr().out if skip else said
     assert [str(path) in said for path in labels] == [True, True, False]

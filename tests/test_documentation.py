@@ -75,10 +75,8 @@ def commands() -> list[tuple[str, str]]:
         lines = [line for block in blocks for line in block.splitlines() if line.strip()]
         text = re.sub(r'```.*?```', '', text, flags=re.DOTALL)
         # within the text, a subcommand alone is a name, with arguments it is a command
-        inline = re.findall(
-            r'`(dsnet-mm doctor|(?:dsnet-mm [\w-]+|python|make|pip|torchrun|tools/\S+\.sh)\s[^`]+)`',
-            text,
-        )
+        with_arguments = r'(?:dsnet-mm [\w-]+|python|make|pip|torchrun|tools/\S+\.sh)\s[^`]+'
+        inline = re.findall(rf'`(dsnet-mm doctor|{with_arguments})`', text)
         found += [(page.name, ' '.join(command.split())) for command in lines + inline]
     return found
 

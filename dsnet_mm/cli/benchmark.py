@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
     from rich.console import Console
 
-    from dsnet_mm.analysis import report
+    from dsnet_mm.analysis import benchmark_report
     from dsnet_mm.analysis.benchmark import Setting, benchmark
     from dsnet_mm.files import check_free, check_place, written_whole
 
@@ -103,14 +103,14 @@ def run(args: argparse.Namespace) -> None:
                 report=status.update,
             )
         )
-    tables = report.to_markdown(groups)
+    tables = benchmark_report.to_markdown(groups)
     print(tables)
     writers: dict[str | None, Callable[[Path], object]] = {
         args.markdown: lambda file: file.write_text(tables + '\n', encoding='utf-8'),
         args.json: lambda file: file.write_text(
-            json.dumps(report.to_json(groups), indent=2) + '\n', encoding='utf-8'
+            json.dumps(benchmark_report.to_json(groups), indent=2) + '\n', encoding='utf-8'
         ),
-        args.plot: lambda file: report.plot(groups, file),
+        args.plot: lambda file: benchmark_report.plot(groups, file),
     }
     for path, write in writers.items():
         if path:

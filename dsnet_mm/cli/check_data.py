@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     from rich.markup import escape
     from rich.progress import track
 
-    from dsnet_mm.data.checking import drawing, report
+    from dsnet_mm.data.checking import drawing, printing
     from dsnet_mm.data.checking.check import check_set
     from dsnet_mm.engine.launch import load_config
     from dsnet_mm.files import check_empty
@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> None:
 
     with console.status(f'reading {escape(args.ann_file)}'):
         found = check_set(args.ann_file, args.images, cfg, args.decode, shown)
-    for table in report.tables(found):
+    for table in printing.tables(found):
         console.print(table)
-    for sentence in report.sentences(found):
+    for sentence in printing.sentences(found):
         console.print(sentence, markup=False, soft_wrap=True)
     if args.draw:
         places = drawing.choose(found.coco, found.findings, args.draw_count)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dsnet_mm.data.converting.convert import Conversion
+    from dsnet_mm.data.converting.dataset_conversion import Conversion
 
 EPILOG = (
     'Splits are read from the dataset: ImageSets/Main of VOC, data.yaml of YOLO, or folders called '
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import track
 
-    from dsnet_mm.data.converting.convert import convert
+    from dsnet_mm.data.converting.dataset_conversion import convert
 
     console = Console(highlight=False, soft_wrap=True)
 

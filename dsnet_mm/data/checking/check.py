@@ -8,11 +8,11 @@ from mmengine.config import Config
 
 from dsnet_mm.data.image_files import Progress
 
-from .classes import check_config
-from .entries import check_entries
-from .files import check_files
+from .annotation_checks import check_entries
+from .coco_file import CocoFile, read_coco
+from .config_checks import check_config
 from .finding import Finding
-from .reading import CocoFile, read_coco
+from .image_checks import check_files
 from .sizes import Distribution, Resize, find_resize, measure
 
 

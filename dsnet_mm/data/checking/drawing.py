@@ -17,8 +17,8 @@ from pycocotools import mask as rle
 
 from dsnet_mm.files import written_whole
 
+from .coco_file import CocoFile, Mask
 from .finding import Finding
-from .reading import CocoFile, Mask
 
 FARTHEST = 1e5  # pixels; pycocotools walks along polygons pixel by pixel
 

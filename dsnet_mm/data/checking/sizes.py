@@ -11,7 +11,7 @@ from mmengine.config import Config
 from dsnet_mm.data.locate import find_datasets
 from dsnet_mm.data.shapes import SIZE_BINS
 
-from .reading import CocoFile
+from .coco_file import CocoFile
 
 BOUNDS = (32**2, 96**2)  # areas between COCO's small, medium and large
 SHARES = (0, 5, 25, 50, 75, 95, 100)

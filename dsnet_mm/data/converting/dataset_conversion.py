@@ -11,7 +11,8 @@ from pathlib import Path
 from dsnet_mm.data.image_files import Progress, State, open_images
 from dsnet_mm.errors import UserError, counted
 
-from . import coco, voc, yolo
+from . import coco_writer, voc, yolo
+from .coco_writer import Labelled
 from .sample import ALL, Found, Labels
 
 FORMATS = dict(voc=voc, yolo=yolo)
@@ -29,7 +30,7 @@ class Conversion:
     """
 
     classes: tuple[str, ...]
-    written: tuple[coco.Written, ...]
+    written: tuple[coco_writer.Written, ...]
     remarks: tuple[str, ...]
 
 
@@ -74,14 +75,14 @@ def convert(
     contents = {}
     for split, pairs in found.splits.items():
         images = [
-            coco.Labelled(_relative(pair.image, root), sizes[pair.image], labels.items[pair.image])
+            Labelled(_relative(pair.image, root), sizes[pair.image], labels.items[pair.image])
             for pair in pairs
             if pair.image in labels.items
         ]
-        contents[files[split]] = coco.content(kind, images, labels.classes)
-    coco.write(contents)
+        contents[files[split]] = coco_writer.content(kind, images, labels.classes)
+    coco_writer.write(contents)
     left_out = _shortened([f'left out {path}: {why}' for path, why in faults.items()])
-    written = tuple(coco.count(path, content) for path, content in contents.items())
+    written = tuple(coco_writer.count(path, content) for path, content in contents.items())
     return Conversion(labels.classes, written, (*labels.remarks, *left_out))
 
 

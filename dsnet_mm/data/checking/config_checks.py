@@ -14,8 +14,8 @@ from mmengine.fileio import list_from_file
 from dsnet_mm.data.locate import find_datasets
 from dsnet_mm.errors import UserError
 
+from .coco_file import CocoFile, Mask
 from .finding import Finding, finding
-from .reading import CocoFile, Mask
 
 # Heads that do not tell the classes apart, or others than those of the objects.
 OTHER_HEADS = ('rpn_head', 'semantic_head', 'panoptic_fusion_head')

@@ -12,8 +12,8 @@ import numpy as np
 from dsnet_mm.data.image_files import SUFFIXES, ImageFile, Progress, State, open_images
 from dsnet_mm.errors import UserError
 
+from .coco_file import CocoFile
 from .finding import Finding, finding
-from .reading import CocoFile
 
 
 def check_files(

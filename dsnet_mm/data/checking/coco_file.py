@@ -218,10 +218,6 @@ def _column(entries: Sequence[dict[str, Any]], key: str) -> list[Any]:
     return [entry.get(key) for entry in entries]
 
 
-def _texts(values: Sequence[Any]) -> list[str | None]:
-    return [value if isinstance(value, str) and value else None for value in values]
-
-
 def _is_number(value: Any) -> bool:
     return type(value) is int or type(value) is float
 

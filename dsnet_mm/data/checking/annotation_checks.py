@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .coco_file import CocoFile, Mask
 from .finding import Finding, finding
-from .reading import CocoFile, Mask
 
 TOLERANCE = 1.0  # pixels that a box may reach over the edge: what rounding does
 MANY = 0.2  # share of boxes from which a fault is that of the whole file
