@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from dsnet_mm.data.checking.classes import head_classes
 from dsnet_mm.errors import UserError, counted
 from dsnet_mm.models import DSBlock
-from dsnet_mm.models.ds_block import set_norms_to_eval
+from dsnet_mm.models.norms import set_norms_to_eval
 
 STREAMS = ('local', 'global')
 EPOCHS = 8  # at most; each ends with an evaluation
