@@ -34,7 +34,7 @@ test: env  ## install, then run all tests
 	$(PYTEST)
 
 test-models: env  ## install, then run the tests of backbone and neck, in less than a minute
-	$(PYTEST) -m 'not slow' tests/test_golden.py tests/test_published.py tests/test_dsnet.py tests/test_ds_fpn.py
+	$(PYTEST) -m 'not slow' tests/test_golden.py tests/test_reference.py tests/test_dsnet.py tests/test_ds_fpn.py
 
 quick: env  ## install, then run the tests that take seconds
 	$(PYTEST) -m 'not slow'

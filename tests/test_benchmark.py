@@ -17,10 +17,10 @@ from dsnet_mm.analysis.building import OTHERS, build_candidate
 from dsnet_mm.analysis.macs import count_model_macs, count_parameters
 from dsnet_mm.analysis.memory import peak_memory
 from dsnet_mm.analysis.model_info import describe_memory
-from dsnet_mm.analysis.published import PublishedDSNet, as_published
 from dsnet_mm.analysis.tables import memory_table
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSBlock, DSNet
+from dsnet_mm.models.reference import PublishedDSNet, as_published
 
 TINY_DETECTOR = f"""
 _base_ = {str(ROOT / 'configs' / 'retinanet_dsnet_t_fpn_1x_coco.py')!r}

@@ -10,9 +10,12 @@ from mmcv.cnn import fuse_conv_bn
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import nn
+from torch.nn.utils import parametrize, prune
 from torch.testing import assert_close
 
-from dsnet_mm.models import DSBlock, DSNet, ds_block
+from dsnet_mm.models import DSFPN, DSBlock, DSNet, mlp
+from dsnet_mm.models.norms import set_norms_to_eval
+from dsnet_mm.models.reference import as_published
 
 SMALL_ARCH = dict(embed_dims=(16, 32, 48, 64), depths=(1, 2, 1, 1), num_heads=(1, 2, 3, 4),
                   mlp_ratio=2)  # fmt: skip
@@ -149,13 +152,13 @@ def test_large_mlps_are_computed_in_tiles_without_gradients(norm, monkeypatch):
     block.ffn.act.register_forward_pre_hook(lambda act, inputs: hidden.append(inputs[0].numel()))
     x = torch.rand(2, 16, 9, 7)
     whole = block(x).detach()
-    monkeypatch.setattr(ds_block, 'LARGE_MAP', 1000)
-    monkeypatch.setattr(ds_block, 'TILE', 2 * 64 * 20)
+    monkeypatch.setattr(mlp, 'LARGE_MAP', 1000)
+    monkeypatch.setattr(mlp, 'TILE', 2 * 64 * 7 * 4)
     assert_close(block(x).detach(), whole, rtol=0, atol=0)
     assert hidden == [2 * 64 * 63] * 2
     with torch.no_grad():
         tiled = block(x)
-    assert hidden[2:] == [2 * 64 * 20] * 3 + [2 * 64 * 3]
+    assert hidden[2:] == [2 * 64 * 7 * 4] * 2 + [2 * 64 * 7]
     assert_close(tiled, whole, rtol=1e-5, atol=1e-6)
     assert tiled.is_contiguous(memory_format=torch.channels_last)
 
@@ -186,28 +189,67 @@ def test_checkpointing_reaches_every_block(monkeypatch):
     assert len(blocks) == sum(SMALL_ARCH['depths'])
 
 
-@pytest.mark.parametrize(
-    ('act_cfg', 'kept'),
-    [(dict(type='GELU'), False), (dict(type='LeakyReLU', inplace=True), True)],
-    ids=['GELU', 'in place'],
-)
-def test_only_the_input_of_the_activation_is_kept(act_cfg, kept):
-    block = DSBlock(16, num_heads=1, grid_stride=2, act_cfg=act_cfg).train()
-    outputs, computed = [], []
-    block.ffn.act.register_forward_hook(lambda act, x, out: outputs.append(weakref.ref(out)))
-    block.ffn.fc2.register_forward_hook(lambda *_: computed.append(1))
-    x = torch.rand(2, 16, 9, 7)
-    y = block(x)
-    assert (outputs[0]() is not None) is kept
-    y.square().sum().backward()
-    assert (len(outputs), len(computed)) == (1 if kept else 2, 1)  # no product is made twice
+@pytest.mark.parametrize('norm', [dict(type='BN'), dict(type='GN', num_groups=4)], ids=str)
+@pytest.mark.parametrize('norm_eval', [True, False])
+@pytest.mark.parametrize('with_cp', ['mlp', True])
+def test_recomputation_changes_nothing(with_cp, norm_eval, norm):
+    block = DSBlock(16, num_heads=1, grid_stride=2, norm_cfg=norm, with_cp=with_cp).train()
+    if norm_eval:
+        set_norms_to_eval(block)
+    plain = DSBlock(16, num_heads=1, grid_stride=2, norm_cfg=norm, with_cp=False)
+    plain.load_state_dict(block.state_dict())
+    plain.train()
+    if norm_eval:
+        set_norms_to_eval(plain)
+    results = []
+    for model in (block, plain):
+        x = torch.rand(2, 16, 9, 7, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        y = model(x)
+        y.square().sum().backward()
+        results.append([y, x.grad, *(p.grad for p in model.parameters()), *model.buffers()])
+    for ours, theirs in zip(*results, strict=True):
+        assert_close(ours, theirs, rtol=0, atol=0)
 
-    ours = [p.grad.clone() for p in block.parameters()]
-    block.zero_grad()
-    block.ffn.keeps_one_map = lambda *inputs: False
-    block(x).square().sum().backward()
-    for grad, p in zip(ours, block.parameters(), strict=True):
-        assert_close(grad, p.grad, rtol=0, atol=0)
+
+NOT_STORED = ['norm1', 'alignment.norm_local', 'norm2', 'ffn.act']
+BEHIND = ['in_proj', 'alignment.qkv_local', 'ffn.fc1', 'ffn.fc2']  # what reads their outputs
+
+
+@pytest.mark.parametrize(
+    ('options', 'kept'),
+    [
+        (dict(), []),
+        (dict(norm_cfg=dict(type='GN', num_groups=4)), []),
+        (dict(training=True), NOT_STORED[:3]),
+        (dict(act_cfg=dict(type='LeakyReLU', inplace=True)), NOT_STORED[3:]),
+        (dict(with_cp=False), NOT_STORED),
+    ],
+    ids=['BN in eval mode', 'GN', 'BN in train mode', 'act in place', 'with_cp=False'],
+)
+def test_outputs_of_norms_and_of_the_activation_are_not_stored(options, kept):
+    options = dict(options)
+    training = options.pop('training', False)
+    block = DSBlock(16, num_heads=1, grid_stride=2, **options).train()
+    if not training:
+        set_norms_to_eval(block)
+    outputs, convolutions = {}, []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def hook(_module, _inputs, out):
+            if name in NOT_STORED:
+                outputs.setdefault(name, weakref.ref(out))
+            else:
+                convolutions.append(name)
+
+        module.register_forward_hook(hook)
+
+    for name in (*NOT_STORED, *BEHIND):
+        watch(name, block.get_submodule(name))
+    y = block(torch.rand(2, 16, 9, 7))
+    assert [name for name, out in outputs.items() if out() is not None] == kept
+    y.square().sum().backward()
+    # the recomputation stops within a convolution, before its product and its hook
+    assert convolutions == BEHIND
 
 
 def test_stochastic_depth_is_linear_over_the_whole_depth():
@@ -269,6 +311,7 @@ def test_initial_weights_do_not_depend_on_a_parent():
         (dict(out_indices=()), 'out_indices'),
         (dict(frozen_stages=5), 'frozen_stages=5'),
         (dict(global_ratio=1.5), 'global_ratio=1.5'),
+        (dict(with_cp='mpl'), "with_cp='mpl' is unknown; set it to 'mlp', True or False"),
         (dict(global_ratio=0.3), 'global_ratio=0.3.*64 channels'),
         (dict(arch={**SMALL_ARCH, 'num_heads': (3, 2, 3, 4)}), 'num_heads=3 does not divide the 8'),
     ],
@@ -277,3 +320,95 @@ def test_bad_arguments_are_named(kwargs, words):
     with pytest.raises(ValueError, match=words) as caught:
         DSNet(**kwargs)
     assert '\n' not in str(caught.value)
+
+
+# ---- modules that somebody else listens to or changes
+
+
+def make_neck() -> DSFPN:
+    norm = dict(type='GN', num_groups=4)
+    return DSFPN([16, 32], 32, 3, add_extra_convs='on_output', block_norm_cfg=norm)
+
+
+def run(model: nn.Module, grad: bool = True) -> tuple[torch.Tensor, ...]:
+    """Run a backbone or a neck on fixed inputs."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(2, 3, 64, 64, generator=generator)
+    if isinstance(model, DSFPN):
+        sizes = ((16, 16, 12), (32, 8, 6))
+        inputs = [torch.rand(2, *size, generator=generator) for size in sizes]
+    with torch.set_grad_enabled(grad):
+        return model(inputs)
+
+
+@pytest.mark.parametrize('tiles', [False, True])
+@pytest.mark.parametrize('grad', [True, False])
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('norm_eval', [True, False])
+@pytest.mark.parametrize('with_cp', ['mlp', True, False])
+def test_every_module_with_weights_is_called(
+    with_cp, norm_eval, training, grad, tiles, monkeypatch
+):
+    if tiles:
+        monkeypatch.setattr(mlp, 'LARGE_MAP', 0)
+    called = set()
+    models = dict(backbone=make(norm_eval=norm_eval, with_cp=with_cp), neck=make_neck())
+    for model in models.values():
+        wanted = set()
+        for name, module in model.named_modules():
+            if list(module.parameters(recurse=False)):
+                wanted.add(name)
+                module.register_forward_hook(lambda *_, name=name: called.add(name))
+        model.train(training)
+        run(model, grad)
+        assert len(wanted) > 20
+        assert called >= wanted, wanted - called
+        called.clear()
+
+
+def prune_half(block: DSBlock, name: str) -> None:
+    prune.l1_unstructured(block.get_submodule(name), 'weight', 0.5)
+
+
+def parametrize_half(block: DSBlock, name: str) -> None:
+    class Half(nn.Module):
+        def forward(self, weight):
+            return prune.L1Unstructured(0.5).compute_mask(weight, torch.ones_like(weight)) * weight
+
+    parametrize.register_parametrization(block.get_submodule(name), 'weight', Half())
+
+
+class Wrapper(nn.Module):
+    """A replacement that calls the original, as adapters do."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, x):
+        return self.base(x) * 2
+
+
+def wrap(block: DSBlock, name: str) -> None:
+    parent, _, child = name.rpartition('.')
+    setattr(block.get_submodule(parent), child, Wrapper(block.get_submodule(name)))
+
+
+@pytest.mark.parametrize('ratio', [0.0, 0.5, 1.0])
+@pytest.mark.parametrize('change', [prune_half, parametrize_half, wrap])
+def test_pruned_parametrized_and_replaced_modules_work(change, ratio):
+    block = DSBlock(16, num_heads=1, grid_stride=2, global_ratio=ratio).double().eval()
+    for norm in block.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+            nn.init.uniform_(norm.bias, -0.5, 0.5)
+    x = torch.rand(2, 16, 9, 7, dtype=torch.double)
+    before = block(x)
+    names = [n for n, m in block.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert {'in_proj', 'out_proj', 'ffn.fc1'} <= set(names)
+    for name in names:
+        change(block, name)
+        now = block(x)
+        assert not torch.allclose(now, before), name
+        before = now
+    assert_close(before, as_published(block)(x))

@@ -22,8 +22,8 @@ from mmengine.runner import load_checkpoint
 from mmpretrain.registry import MODELS as CLASSIFIERS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dsnet_mm.analysis.published import PublishedDSNet
 from dsnet_mm.models import DSNet
+from dsnet_mm.models.reference import PublishedDSNet
 from dsnet_mm.weights.convert import convert
 
 ANSWERS = Path(__file__).parent / 'data'

@@ -21,10 +21,10 @@ from dsnet_mm.analysis.model_info import (
     describe_config,
     memory_works,
 )
-from dsnet_mm.analysis.published import as_published
 from dsnet_mm.analysis.tables import model_tables, read_block, replace_block
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSBlock, DSNet
+from dsnet_mm.models.reference import as_published
 
 # M parameters and G MACs at 224x224 that the published architecture gives the six classifiers
 COMPUTED = {

@@ -15,8 +15,7 @@ from torch import nn
 
 from dsnet_mm.environment import configs_dir
 from dsnet_mm.errors import UserError
-
-from .published import as_published
+from dsnet_mm.models.reference import as_published
 
 ARCHS = dict(t='tiny', s='small', b='base')
 OTHERS = {

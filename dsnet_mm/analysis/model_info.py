@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from dsnet_mm.models import DSNet
+from dsnet_mm.models.reference import as_published
 
 from .benchmark import Setting, Work, prepare, workload
 from .building import build_candidate, build_model
 from .macs import Cost, count_macs, count_model_macs, count_parameters
 from .memory import peak_memory
-from .published import as_published
 
 CLASSIFICATION_SIZE = 224, 224  # height and width in pixels
 DETECTION_SIZE = 800, 1280

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dsnet_mm.errors import UserError, counted
 from dsnet_mm.files import written_whole
 from dsnet_mm.models import DSBlock
-from dsnet_mm.models.ds_block import map_to_tokens, split_heads
+from dsnet_mm.models.ops import map_to_tokens, split_heads
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from dsnet_mm.data.locate import check_data
 from dsnet_mm.engine.distributed import unfit_batch
 from dsnet_mm.environment import configs_dir
 from dsnet_mm.errors import UserError, counted
-from dsnet_mm.weights.fit import listing
+from dsnet_mm.models.strict_backbone import listing
 
 from .runs import Run, State, newest_checkpoint, read_run
 from .suites import Entry

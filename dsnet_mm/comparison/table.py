@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dsnet_mm.analysis.tables import markdown
-from dsnet_mm.weights.fit import listing
+from dsnet_mm.models.strict_backbone import listing
 
 from .results import Result, Summary, pooled_spread
 from .runs import FIGURES, KINDS, State

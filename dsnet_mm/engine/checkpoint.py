@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
-from dsnet_mm.weights.fit import misfit
+from dsnet_mm.models.strict_backbone import misfit
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:

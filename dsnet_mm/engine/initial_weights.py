@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
-from dsnet_mm.weights.loading import StrictBackbone
+from dsnet_mm.models.strict_backbone import StrictBackbone
 from dsnet_mm.weights.published import how_to_get, is_known
 
 from .checkpoint import fitting_parts, read_weights

@@ -1,4 +1,4 @@
-"""What stands between the DS-Net backbone and the linear layer of a classifier."""
+"""The neck between the DS-Net backbone and the linear layer of a classifier."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 @MODELS.register_module()
 class NormGlobalAveragePooling(BaseModule):
-    """A norm of the feature map, then its mean over all pixels.
+    """Normalize a feature map, then average over all pixels.
 
-    It is registered at mmengine's root, where mmpretrain's registry looks when it has no such
-    class itself, so that mmpretrain need not be imported, nor installed.
+    The class is registered in mmengine's root registry, where mmpretrain finds it. So this module
+    does not require mmpretrain.
 
     Args:
-        in_channels: Channels of the map.
+        in_channels: Channels C of the map.
         norm_cfg: The norm.
-        init_cfg: Initialisation, as of any ``BaseModule``.
+        init_cfg: Initialization, as of any ``BaseModule``.
 
     Example:
         >>> neck = NormGlobalAveragePooling(512)
@@ -37,5 +37,5 @@ class NormGlobalAveragePooling(BaseModule):
         self.norm = build_norm_layer(norm_cfg, in_channels)[1]
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-        """Maps of the backbone, of which the last, (B, C, H, W), is taken -> ((B, C), )."""
+        """Pool the last of the backbone's maps, (B, C, H, W) -> ((B, C), )."""
         return (self.norm(inputs[-1]).mean((2, 3)),)

@@ -1,7 +1,7 @@
 """The DS-FPN neck of "Dual-stream Network for Visual Recognition".
 
-The paper (https://arxiv.org/abs/2105.14734) adds "DS-Blocks to every feature pyramid scale"
-and does not tell where; the place chosen here is this project's decision::
+The paper (https://arxiv.org/abs/2105.14734) adds "DS-Blocks to every feature pyramid scale" and
+does not say where. The place chosen here is a decision of this project::
 
     C5 -- lateral ----------- DS-Block -- 3x3 -- P5 -- extra levels as in FPN
                       |
@@ -34,7 +34,7 @@ class DSFPNConv(BaseModule):
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
+        """Apply block and convolution: (B, C, H, W) -> the same shape."""
         return self.conv(self.block(x))
 
 
@@ -42,8 +42,8 @@ class DSFPNConv(BaseModule):
 class DSFPN(FPN):
     """Feature pyramid network with a DS-Block on every merged level.
 
-    It takes all arguments of mmdet's :class:`~mmdet.models.necks.FPN` and those below. Levels
-    added beyond the backbone's are as in FPN.
+    The arguments are those of mmdet's :class:`~mmdet.models.necks.FPN` and the following. Extra
+    levels are computed as in FPN.
 
     Args:
         in_channels: Channels of each backbone output.
@@ -52,16 +52,17 @@ class DSFPN(FPN):
         in_strides: Strides of the backbone's outputs in pixels, by default 4, 8, 16, ...
         grid_stride: Pixels of the image per cell of the blocks' global grids, along each side.
         num_heads: Heads of every attention in the blocks.
-        mlp_ratio: Hidden channels of the blocks' MLPs over ``out_channels``; 0 leaves them out.
-        align: Whether the blocks hold the inter-scale alignment.
+        mlp_ratio: Hidden channels of the blocks' MLPs divided by ``out_channels``; 0 omits them.
+        align: Whether the blocks have the inter-scale alignment.
         global_ratio: Share of the channels in the global stream.
-        block_norm_cfg: Norm of feature maps in the blocks. The default, GroupNorm, needs
-            neither a large batch nor several devices; SyncBN is another choice.
-        with_cp: Whether to recompute the blocks in the backward pass.
+        block_norm_cfg: Norm of feature maps in the blocks. The default, GroupNorm, works with any
+            batch size. SyncBN is an alternative for several devices.
+        with_cp: What the backward pass recomputes, ``'mlp'``, True or False, see :class:`DSBlock`.
         **kwargs: Further arguments of FPN.
 
     Raises:
-        ConfigError: If ``in_strides`` or the inputs do not fit ``in_channels``.
+        ConfigError: If ``in_strides`` or the inputs do not fit ``in_channels``, or if an argument
+            does not fit the blocks.
 
     Example:
         >>> neck = DSFPN([64, 128], out_channels=64, num_outs=3)
@@ -84,7 +85,7 @@ class DSFPN(FPN):
         align: bool = True,
         global_ratio: float = 0.5,
         block_norm_cfg: ConfigType = dict(type='GN', num_groups=32),
-        with_cp: bool = False,
+        with_cp: bool | str = 'mlp',
         **kwargs,
     ) -> None:
         super().__init__(list(in_channels), out_channels, num_outs, **kwargs)
@@ -119,7 +120,7 @@ class DSFPN(FPN):
             self.fpn_convs[level] = DSFPNConv(block, self.fpn_convs[level])
 
     def init_weights(self) -> None:
-        """Initialise as FPN does, and the blocks in their own way unless weights are given."""
+        """Initialize FPN's layers as FPN does, and the blocks by :meth:`DSBlock.init_weights`."""
         super().init_weights()
         init_cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
         if any(cfg and cfg['type'] == 'Pretrained' for cfg in init_cfgs):
@@ -144,5 +145,5 @@ class DSFPN(FPN):
                 f'DSFPN was made for in_channels={self.in_channels} but the backbone '
                 f'gives {channels}; set in_channels of the neck to the latter'
             )
-        # mmcv's RoIAlign reads any map as if it were contiguous
+        # mmcv's RoIAlign reads any memory format as contiguous
         return tuple(out.contiguous() for out in super().forward(inputs))

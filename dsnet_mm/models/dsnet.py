@@ -1,7 +1,7 @@
 """The DS-Net backbone of "Dual-stream Network for Visual Recognition".
 
-https://arxiv.org/abs/2105.14734. Four stages at strides 4, 8, 16 and 32, each a patch
-embedding followed by DS-Blocks. The facts that the paper leaves open follow the public
+https://arxiv.org/abs/2105.14734. There are four stages, at strides 4, 8, 16 and 32. Each stage is a
+patch embedding followed by DS-Blocks. What the paper leaves open follows the public
 implementations with trained weights, SteveTsui/DS-Net and PaddleClas.
 """
 
@@ -20,9 +20,11 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
 from dsnet_mm.errors import ConfigError
-from dsnet_mm.weights.loading import StrictBackbone
 
-from .ds_block import DSBlock, is_traced, set_norms_to_eval
+from .ds_block import DSBlock
+from .norms import set_norms_to_eval
+from .ops import is_traced
+from .strict_backbone import StrictBackbone
 
 PATCH_SIZES = (4, 2, 2, 2)
 GRID_STRIDES = (8, 4, 2, 2)  # pixels of a stage's map per cell of its global grid
@@ -36,7 +38,7 @@ def _arch(*depths: int) -> dict:
 
 
 class PatchEmbed(BaseModule):
-    """A convolution whose kernel is its stride; the input is padded to whole patches."""
+    """A convolution whose kernel size equals its stride, on an input padded to whole patches."""
 
     def __init__(self, in_channels: int, embed_dims: int, patch_size: int) -> None:
         super().__init__()
@@ -44,22 +46,22 @@ class PatchEmbed(BaseModule):
         self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, embed_dims, ceil(H / patch_size), ceil(W / patch_size))."""
+        """Embed (B, C, H, W) -> (B, embed_dims, ceil(H / patch_size), ceil(W / patch_size))."""
         height, width = x.shape[2:]
         pad_h, pad_w = padding(height, self.patch_size), padding(width, self.patch_size)
-        if is_traced() or pad_h or pad_w:  # a traced graph is one for all sizes
+        if is_traced() or pad_h or pad_w:  # one traced graph serves all sizes
             x = F.pad(x, (0, pad_w, 0, pad_h))
         return self.proj(x)
 
 
 def padding(side: int, patch_size: int) -> int:
-    """Return by how many pixels ``side`` falls short of whole patches."""
-    # not -side % patch_size, of which torch.compile makes far longer expressions
+    """Return the number of pixels that extend ``side`` to whole patches."""
+    # torch.compile makes far longer expressions of -side % patch_size
     return (side + patch_size - 1) // patch_size * patch_size - side
 
 
 class DSStage(BaseModule):
-    """A patch embedding and the DS-Blocks behind it."""
+    """A patch embedding followed by DS-Blocks."""
 
     def __init__(
         self,
@@ -76,41 +78,43 @@ class DSStage(BaseModule):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, embed_dims, ceil(H / patch_size), ceil(W / patch_size))."""
+        """Apply (B, C, H, W) -> (B, embed_dims, ceil(H / patch_size), ceil(W / patch_size))."""
         x = self.patch_embed(x)
         for block in self.blocks:
             x = block(x)
         return x
 
 
-@ROOT_MODELS.register_module()  # where mmpretrain looks as well
+@ROOT_MODELS.register_module()  # mmpretrain looks there
 @MODELS.register_module()
 class DSNet(StrictBackbone):
     """DS-Net backbone.
 
-    The outputs are those of the stages themselves, without a further norm. Any image size from
-    1x1 on is accepted: each patch embedding pads its input at the right and at the bottom.
+    The outputs are those of the stages, without a further norm. Any image size is accepted: each
+    patch embedding pads its input at the right and at the bottom.
 
     Args:
         arch: 'tiny', 'small' or 'base', or a dict with ``embed_dims``, ``depths``,
             ``num_heads`` (a number per stage each, one to four stages) and ``mlp_ratio``.
-        align: Whether the blocks hold the inter-scale alignment (the paper's starred models).
+        align: Whether the blocks have the inter-scale alignment (the paper's starred models).
         global_ratio: Share of the channels in the global stream, the paper's alpha. 0 and 1
-            leave nothing to align.
+            build blocks of one stream, without alignment.
         out_indices: Stages whose outputs are returned, ascending. Later stages are not built.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 over the
+        drop_path_rate: Stochastic depth of the last block. The rate rises linearly from 0 over the
             whole depth of ``arch``.
         attn_drop_rate: Dropout of attention weights in training. The public implementations
             train with 0.1.
-        norm_cfg: Norm of feature maps. Tokens are always layer-normalised.
+        norm_cfg: Norm of feature maps. Tokens are always layer-normalized.
         act_cfg: Activation of the MLPs.
-        norm_eval: Whether BatchNorm stays in eval mode in training, as in mmdet's ResNet. It
-            suits pretrained weights; to train from scratch set it to False.
+        norm_eval: Whether BatchNorm stays in eval mode in training, as in mmdet's ResNet. Use
+            True with pretrained weights, and False to train from scratch.
         frozen_stages: -1 freezes nothing, 0 the first patch embedding, k the first k stages
             with their patch embeddings.
-        with_cp: Whether to recompute the blocks in the backward pass instead of storing them.
-        init_cfg: Initialisation, such as ``dict(type='Pretrained', checkpoint=...)``, whose
-            checkpoint must fit whole.
+        with_cp: What the backward pass recomputes instead of storing it, see :class:`DSBlock`.
+            ``'mlp'``, the default: norms and the activation of the MLP. True: whole blocks, with
+            the least memory. False: nothing.
+        init_cfg: Initialization, such as ``dict(type='Pretrained', checkpoint=...)``, whose
+            checkpoint must fit in every tensor, see :class:`StrictBackbone`.
 
     Raises:
         ConfigError: If an argument does not fit the architecture.
@@ -139,7 +143,7 @@ class DSNet(StrictBackbone):
         act_cfg: ConfigType = dict(type='GELU'),
         norm_eval: bool = True,
         frozen_stages: int = -1,
-        with_cp: bool = False,
+        with_cp: bool | str = 'mlp',
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -157,7 +161,7 @@ class DSNet(StrictBackbone):
         self.out_strides = tuple(4 * 2**i for i in self.out_indices)
 
         depths = list(arch['depths'])
-        # on the CPU also where the model is built on the meta device, for its shapes alone
+        # on the CPU, because a model built on the meta device needs the rates too
         rates = torch.linspace(0, drop_path_rate, sum(depths), device='cpu').split(depths)
         in_channels = (3, *arch['embed_dims'])
         self.stages = ModuleList(
@@ -182,7 +186,11 @@ class DSNet(StrictBackbone):
 
     @classmethod
     def find_arch(cls, arch: str | dict) -> dict:
-        """Look up a name, or check a dict, and return the architecture as a dict."""
+        """Return the architecture of a name, or of a dict with the keys of :data:`ARCH_KEYS`.
+
+        Raises:
+            ConfigError: If the name is unknown or the dict is malformed.
+        """
         if isinstance(arch, str):
             if arch not in cls.arch_zoo:
                 raise ConfigError(
@@ -202,7 +210,11 @@ class DSNet(StrictBackbone):
 
     @staticmethod
     def check_out_indices(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
-        """Return ``out_indices`` as a tuple if they are ascending indices of stages."""
+        """Return ``out_indices`` as a tuple.
+
+        Raises:
+            ConfigError: If they are not ascending indices of stages.
+        """
         indices = tuple(out_indices)
         if (
             not indices
@@ -230,16 +242,16 @@ class DSNet(StrictBackbone):
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices:
-                # mmcv's RoIAlign reads any map as if it were contiguous
+                # mmcv's RoIAlign reads any memory format as contiguous
                 outs.append(x.contiguous())
         return tuple(outs)
 
     def init_weights(self) -> None:
-        """Initialise as ``init_cfg`` says, see :class:`StrictBackbone`."""
+        """Initialize as ``init_cfg`` says, see :class:`StrictBackbone`."""
         if self.norm_eval and self.init_cfg is None and not self.is_init:
             print_log(
-                'The BatchNorm of DSNet stays at its initial statistics, for norm_eval is True and '
-                'init_cfg names no weights; set norm_eval=False to train from scratch.',
+                'BatchNorm of DSNet keeps its initial statistics, because norm_eval is True and '
+                'init_cfg has no weights; set norm_eval=False to train from scratch.',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -254,7 +266,7 @@ class DSNet(StrictBackbone):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> DSNet:
-        """Set the training mode, but keep frozen stages and, if asked, BatchNorm in eval mode."""
+        """Set the training mode, except for frozen stages and, with ``norm_eval``, BatchNorm."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:

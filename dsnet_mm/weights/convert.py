@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from dsnet_mm.errors import UserError
 from dsnet_mm.files import check_free, written_whole
 from dsnet_mm.models import DSNet, NormGlobalAveragePooling
+from dsnet_mm.models.strict_backbone import listing, misfit
 from dsnet_mm.version import __version__
 
-from .fit import listing, misfit
 from .keys import count_blocks, paddle_name, published_name
 from .reading import Source, read_source
 

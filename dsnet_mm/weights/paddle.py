@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from dsnet_mm.errors import UserError
-
-from .fit import printable
+from dsnet_mm.models.strict_backbone import printable
 
 INSTRUCTIONS = (
     'PROTO FRAME STOP MARK MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET '

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from dsnet_mm.errors import UserError
+from dsnet_mm.models.strict_backbone import printable
 
-from .fit import printable
 from .paddle import PickledArray, read_arrays
 
 ZIP_START = b'PK\x03\x04'

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from dsnet_mm.analysis.published import PublishedDSBlock, PublishedDSNet, as_published
 from dsnet_mm.models import DSFPN, DSBlock, DSNet
+from dsnet_mm.models.reference import PublishedDSBlock, PublishedDSNet, as_published
 
 TINY_ARCH = dict(embed_dims=(8, 16, 24, 32), depths=(1, 2, 1, 1), num_heads=(1, 2, 3, 4))
 
