@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from dsnet_mm.models import DSNet
-from dsnet_mm.weights.convert import classifier_skeleton
-from dsnet_mm.weights.keys import published_name
+from dsnet_mm.weights.conversion import classifier_skeleton
+from dsnet_mm.weights.tensor_names import published_name
 
 LINEAR = ('channel_up', 'cross_channel_up_sa', 'fuse_channel_conv', 'fuse_channel_sa', 'head')
 ONE_BLOCK = (1, 1, 1, 1)

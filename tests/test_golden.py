@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dsnet_mm.analysis.published import PublishedDSNet
 from dsnet_mm.models import DSNet
-from dsnet_mm.weights.convert import convert
+from dsnet_mm.weights.conversion import convert
 
 ANSWERS = Path(__file__).parent / 'data'
 TOLERANCE = 1e-5  # relative to the largest value, in float32

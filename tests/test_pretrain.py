@@ -23,7 +23,7 @@ from dsnet_mm.engine import SafeCheckpointHook, StopAtNaNHook
 from dsnet_mm.engine.launch import draw_predictions, load_config
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
-from dsnet_mm.weights.convert import classifier_skeleton
+from dsnet_mm.weights.conversion import classifier_skeleton
 
 FOLDER = ROOT / 'configs' / 'pretrain'
 TINY, SHAPES = FOLDER / 'dsnet_t_in1k.py', FOLDER / 'dsnet_mini_shapes.py'

@@ -25,8 +25,8 @@ from golden import (
 
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
-from dsnet_mm.weights.convert import convert
-from dsnet_mm.weights.keys import published_name
+from dsnet_mm.weights.conversion import convert
+from dsnet_mm.weights.tensor_names import published_name
 
 FORMATS = {
     'torch': torch_bytes,

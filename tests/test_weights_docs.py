@@ -16,7 +16,7 @@ from mmdet.registry import MODELS
 
 from dsnet_mm.models import DSNet
 from dsnet_mm.weights import fetch
-from dsnet_mm.weights.published import PUBLISHED
+from dsnet_mm.weights.published_files import PUBLISHED
 
 TEXT = (ROOT / 'docs' / 'weights.md').read_text()
 

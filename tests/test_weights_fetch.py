@@ -21,7 +21,7 @@ from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
 from dsnet_mm.weights.download import download
 from dsnet_mm.weights.fetch import get_weights
-from dsnet_mm.weights.published import PUBLISHED
+from dsnet_mm.weights.published_files import PUBLISHED
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
 HALF = len(CONTENT) // 2

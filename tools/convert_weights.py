@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from dsnet_mm.errors import run_cli
-from dsnet_mm.weights.convert import config_line, convert
-from dsnet_mm.weights.published import PUBLISHED
+from dsnet_mm.weights.conversion import config_line, convert
+from dsnet_mm.weights.published_files import PUBLISHED
 
 
 def parse_args() -> argparse.Namespace:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from dsnet_mm.errors import run_cli
-from dsnet_mm.weights.convert import config_line
+from dsnet_mm.weights.conversion import config_line
 from dsnet_mm.weights.fetch import get_weights
-from dsnet_mm.weights.published import PUBLISHED
+from dsnet_mm.weights.published_files import PUBLISHED
 
 
 def parse_args() -> argparse.Namespace:

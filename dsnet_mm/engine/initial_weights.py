@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
 from dsnet_mm.weights.loading import StrictBackbone
-from dsnet_mm.weights.published import how_to_get, is_known
+from dsnet_mm.weights.published_files import how_to_get, is_known
 
 from .checkpoint import fitting_parts, read_weights
 

@@ -9,10 +9,10 @@ import torch
 
 from dsnet_mm.errors import UserError
 
-from .convert import Conversion, convert
+from .conversion import Conversion, convert
 from .download import download
-from .published import PUBLISHED
-from .reading import read_bytes
+from .published_files import PUBLISHED
+from .safe_reader import read_bytes
 
 
 def get_weights(

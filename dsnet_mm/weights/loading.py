@@ -15,7 +15,7 @@ from mmengine.model import BaseModule
 from dsnet_mm.errors import UserError
 
 from .fit import misfit
-from .published import how_to_get
+from .published_files import how_to_get
 
 PREFIX = 'backbone.'
 

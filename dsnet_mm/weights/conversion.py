@@ -18,8 +18,8 @@ from dsnet_mm.models import DSNet, NormGlobalAveragePooling
 from dsnet_mm.version import __version__
 
 from .fit import listing, misfit
-from .keys import count_blocks, paddle_name, published_name
-from .reading import Source, read_source
+from .safe_reader import Source, read_source
+from .tensor_names import count_blocks, paddle_name, published_name
 
 COUNTER = 'num_batches_tracked'  # of BatchNorm; Paddle keeps none
 MAX_DEPTH = 200  # blocks in all; more is no DS-Net

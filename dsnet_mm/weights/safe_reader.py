@@ -17,7 +17,7 @@ from torch import Tensor
 from dsnet_mm.errors import UserError
 
 from .fit import printable
-from .paddle import PickledArray, read_arrays
+from .paddle_reader import PickledArray, read_arrays
 
 ZIP_START = b'PK\x03\x04'
 OLD_TORCH_START = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # torch.save before PyTorch 1.6
