@@ -15,5 +15,6 @@ if not is_report_run():
     # What does not fit is said before an import fails in words of its own.
     check()
     from . import engine, models  # noqa: F401  # importing registers
+    from .weights import address  # noqa: F401  # registers dsnet://
 
 __all__ = ['__version__', 'configs_dir']

@@ -29,10 +29,10 @@ train.py orphan.py | orphan.py cannot be read as a config: [Errno 2] No such fil
 train.py picture.png | picture.png cannot be read as a config
 train.py CONFIG --data-root folder | instances_train2017.json is missing
 train.py CONFIG --data-root text.txt | text.txt/annotations/instances_train2017.json is missing
-train.py CONFIG --data-root SHAPES | tools/get_weights.py tiny
+train.py CONFIG --data-root SHAPES | dsnet-mm weights tiny --from FILE
 train.py DEMO --data-root SHAPES --amp | --amp needs a GPU
 train.py unscaled.py --data-root SHAPES --auto-scale-lr | set auto_scale_lr=
-train.py DEMO --data-root SHAPES --resume none.pth | none.pth is no file
+train.py DEMO --data-root SHAPES --resume none.pth | none.pth is not a file
 train.py DEMO --data-root SHAPES --resume text.txt | text.txt is damaged
 train.py DEMO --data-root SHAPES --resume list.pth | list.pth has no state_dict
 train.py DEMO --data-root SHAPES --launcher mine | choose from
@@ -40,14 +40,14 @@ train.py DEMO --cfg-options lr | --cfg-options lr lacks a value, write KEY=VALUE
 train.py DEMO --cfg-options param_scheduler.9.end=1 | param_scheduler.9.end=1 does not fit
 train.py DEMO --cfg-options train_pipeline=[(1,2 | cannot be read, correct it
 train.py DEMO --data-root SHAPES --cfg-options model.backbone=x | set the type in model.backbone
-train.py DEMO --data-root SHAPES --cfg-options load_from=none.pth | is missing; correct its path
+train.py DEMO --data-root SHAPES --cfg-options load_from=none.pth | is missing; correct the path
 train.py DEMO --data-root SHAPES --cfg-options load_from=text.txt | text.txt is damaged
-train.py DEMO --data-root SHAPES --cfg-options load_from=list.pth | list.pth holds no tensors by
+train.py DEMO --data-root SHAPES --cfg-options load_from=list.pth | list.pth holds no named tensors
 train.py DEMO --data-root SHAPES --work-dir text.txt | text.txt (a file is in its place
 train.py DEMO --data-root SHAPES --work-dir text.txt/a/b | or name another folder by --work-dir
 test.py DEMO other.pth --data-root SHAPES --work-dir text.txt | another folder by --work-dir
 test.py DEMO other.pth --data-root SHAPES --out text.txt/x.pkl | another folder by --out
-test.py DEMO none.pth --data-root SHAPES | none.pth is no file
+test.py DEMO none.pth --data-root SHAPES | none.pth is not a file
 test.py DEMO text.txt --data-root SHAPES | text.txt is damaged
 test.py DEMO list.pth --data-root SHAPES | list.pth has no state_dict
 test.py DEMO other.pth --data-root folder | instances_val2017.json is missing
@@ -58,19 +58,19 @@ test.py DEMO other.pth --data-root SHAPES --show-dir full | full holds files alr
 test.py DEMO other.pth --data-root SHAPES --show-dir text.txt | text.txt is no folder; name
 test.py CLASSIFIER other.pth --fuse | --fuse does not go with the EMAHook
 test.py DEMO | required: checkpoint
-convert_weights.py none.pth out.pth | none.pth cannot be read, give the path
-convert_weights.py folder out.pth | folder is not a file; give the path
+convert_weights.py none.pth out.pth | none.pth cannot be read; pass the path
+convert_weights.py folder out.pth | folder is not a file; pass the path
 convert_weights.py text.txt out.pth | text.txt is neither a PyTorch nor a PaddlePaddle
-convert_weights.py list.pth out.pth | list.pth holds a list where
-convert_weights.py other.pth out.pth | other.pth holds no tensors of a DS-Net
+convert_weights.py list.pth out.pth | list.pth holds a list, and
+convert_weights.py other.pth out.pth | other.pth holds no tensors with the published
 convert_weights.py other.pth text.txt | text.txt stands already; name another
 convert_weights.py other.pth folder | folder is a folder; name a file
 convert_weights.py other.pth other.pth --force | other.pth is the source itself
 convert_weights.py other.pth out.pth --arch huge | choose from
 get_weights.py huge | choose from
 get_weights.py tiny --from none.pdparams | none.pdparams cannot be read
-get_weights.py tiny --url ftp://a/b | ftp://a/b is no address that begins with
-get_weights.py tiny --out text.txt | text.txt stands already and is not the converted
+get_weights.py tiny --url ftp://a/b | ftp://a/b does not begin with
+get_weights.py tiny --out text.txt | text.txt already exists and is not the converted
 model_info.py none.py | none.py does not exist; give the path
 model_info.py syntax.py | no model can be built from syntax.py
 model_info.py DEMO --size 0 5 | --size 0 5 must be at least one pixel
@@ -104,7 +104,7 @@ predict.py DEMO other.pth picture.png --out text.txt --force | text.txt is no fo
 predict.py DEMO other.pth picture.png --out text.txt/x | since text.txt is no folder; name another
 predict.py DEMO other.pth drawn/pictures --out drawn --force | is where the pictures go; name
 predict.py DEMO other.pth picture.png --device tpu | --device tpu is not of this machine; give cpu
-predict.py DEMO none.pth picture.png | none.pth is no file
+predict.py DEMO none.pth picture.png | none.pth is not a file
 predict.py CLASSIFIER other.pth picture.png | is not of a detector
 show_streams.py DEMO other.pth none.jpg | none.jpg does not exist
 show_streams.py DEMO other.pth half.png | half.png cannot be read as an image
@@ -119,8 +119,8 @@ show_streams.py DEMO other.pth picture.png --out picture.png | picture.png stand
 export.py none.py out.onnx | none.py does not exist; give the path
 export.py syntax.py out.onnx | no model can be built from syntax.py
 export.py CONFIG other.pth | the graph other.pth must end in .onnx
-export.py CONFIG none.pth out.onnx | none.pth is no file
-export.py CONFIG other.pth out.onnx | other.pth belongs to another model
+export.py CONFIG none.pth out.onnx | none.pth is not a file
+export.py CONFIG other.pth out.onnx | other.pth does not fit the model
 export.py CONFIG out.onnx --size 320 | --size 320 is no size
 export.py CONFIG out.onnx --size 0x320 | --size 0x320 is no size
 export.py DEMO text.txt/out.onnx | text.txt is no folder; name another

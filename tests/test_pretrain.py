@@ -98,7 +98,7 @@ def test_builds_computes_a_loss_and_predicts(name):
     cfg = Config.fromfile(FOLDER / f'{name}.py')
     model = mmpretrain.get_model(cfg)
     wanted = classifier_skeleton(
-        DSNet.arch_zoo[cfg.model.backbone.arch]['depths'], 'noalign' not in name, 1000, Path()
+        DSNet.arch_zoo[cfg.model.backbone.arch]['depths'], 'noalign' not in name, 1000, name
     ).state_dict()
     assert {k: v.shape for k, v in model.state_dict().items()} == {
         k: v.shape for k, v in wanted.items()

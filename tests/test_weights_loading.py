@@ -148,20 +148,20 @@ def test_a_detectors_initialisation_is_stopped_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'command'),
+    ('name', 'advice'),
     [
-        ('checkpoints/dsnet_t_in1k.pth', 'get_weights.py tiny`'),
-        ('checkpoints/dsnet_s_in1k.pth', 'get_weights.py small`'),
-        ('elsewhere/dsnet_b_in1k.pth', 'get_weights.py base`'),
-        ('mine.pth', 'get_weights.py tiny|small|base`'),
+        ('checkpoints/dsnet_t_in1k.pth', "set the checkpoint to 'dsnet://tiny_in1k'"),
+        ('checkpoints/dsnet_s_in1k.pth', "set the checkpoint to 'dsnet://small_in1k'"),
+        ('elsewhere/dsnet_b_in1k.pth', "set the checkpoint to 'dsnet://base_in1k'"),
+        ('mine.pth', 'correct the path, or use published weights'),
     ],
 )
-def test_an_absent_checkpoint_comes_with_its_command(tmp_path, monkeypatch, name, command):
+def test_an_absent_checkpoint_comes_with_advice(tmp_path, monkeypatch, name, advice):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match='do not exist') as error:
         make(name).init_weights()
     assert name in str(error.value)
-    assert command in str(error.value)
+    assert advice in str(error.value)
 
 
 def test_other_faults_of_a_checkpoint_are_one_sentence(tmp_path):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from dsnet_mm.errors import run_cli
-from dsnet_mm.weights.conversion import config_line, convert
-from dsnet_mm.weights.published_files import PUBLISHED
+from dsnet_mm.weights.address import get_weights
+from dsnet_mm.weights.published_files import ARCHS
 
 
 def parse_args() -> argparse.Namespace:
@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('source', help='a .pth of SteveTsui/DS-Net or a .pdparams of PaddleClas')
     parser.add_argument('target', help='the checkpoint to write')
     parser.add_argument(
-        '--arch', choices=PUBLISHED, help='what the source must be (default: as its depths say)'
+        '--arch', choices=ARCHS, help='what the source must be (default: as its depths say)'
     )
     parser.add_argument(
         '--ema', action='store_true', help="take the average of the weights, 'model_ema'"
@@ -25,8 +25,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    print(convert(args.source, args.target, args.arch, args.ema, args.force).report())
-    print(f'\nIn a config, with the backbone of this arch:\n  {config_line(args.target)}')
+    weights = get_weights(args.arch, args.source, args.target, ema=args.ema, force=args.force)
+    print(weights.report())
 
 
 if __name__ == '__main__':
