@@ -6,4 +6,4 @@ _base_ = [
     '_base_/runtime.py',
 ]
 
-model = dict(backbone=dict(arch='small', init_cfg=dict(checkpoint='checkpoints/dsnet_s_in1k.pth')))
+model = dict(backbone=dict(arch='small', init_cfg=dict(checkpoint='dsnet://small_in1k')))

@@ -1,3 +1,3 @@
 _base_ = './retinanet_dsnet_t_fpn_1x_coco.py'
 
-model = dict(backbone=dict(arch='base', init_cfg=dict(checkpoint='checkpoints/dsnet_b_in1k.pth')))
+model = dict(backbone=dict(arch='base', init_cfg=dict(checkpoint='dsnet://base_in1k')))

@@ -1,3 +1,3 @@
 _base_ = './retinanet_dsnet_t_fpn_1x_coco.py'
 
-model = dict(backbone=dict(arch='small', init_cfg=dict(checkpoint='checkpoints/dsnet_s_in1k.pth')))
+model = dict(backbone=dict(arch='small', init_cfg=dict(checkpoint='dsnet://small_in1k')))

@@ -207,7 +207,7 @@ def register_modules() -> None:
         UnfitEnvironment: If a package that they need is missing, broken or of an unfit version.
     """
     try:
-        for module in ('models', 'engine'):
+        for module in ('models', 'weights.address', 'engine'):
             importlib.import_module(f'dsnet_mm.{module}')
     except Exception as error:  # wrong versions and wrong binaries raise whatever they like
         found = problems()

@@ -54,6 +54,19 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope='session')
+def _empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp('cache')
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch, _empty_cache: Path) -> None:
+    """Let no test use the network or the weights that the user of this machine downloaded."""
+    monkeypatch.setenv('DSNET_MM_WEIGHTS_URL', 'http://127.0.0.1:9')  # refuses connections
+    monkeypatch.setenv('TORCH_HOME', str(_empty_cache))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+
+
 @pytest.fixture(autouse=True)
 def _no_trace_of_runners() -> Iterator[None]:
     """Let no test use the scope, the loggers or the folders of another test's runner."""

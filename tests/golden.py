@@ -9,7 +9,6 @@ import io
 import pickle
 import sys
 import zlib
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -17,8 +16,8 @@ import pytest
 import torch
 
 from dsnet_mm.models import DSNet
-from dsnet_mm.weights.convert import classifier_skeleton
-from dsnet_mm.weights.keys import published_name
+from dsnet_mm.weights.conversion import classifier_skeleton
+from dsnet_mm.weights.tensor_names import published_name
 
 LINEAR = ('channel_up', 'cross_channel_up_sa', 'fuse_channel_conv', 'fuse_channel_sa', 'head')
 ONE_BLOCK = (1, 1, 1, 1)
@@ -58,7 +57,7 @@ def arch_of(depths: tuple[int, ...]) -> dict:
 
 def published_shapes(depths=ONE_BLOCK, align=True, num_classes=CLASSES) -> dict[str, tuple]:
     """Return the published names of a model and the shapes of its tensors."""
-    skeleton = classifier_skeleton(depths, align, num_classes, Path('none'))
+    skeleton = classifier_skeleton(depths, align, num_classes, 'none')
     return {published_name(name): tuple(x.shape) for name, x in skeleton.state_dict().items()}
 
 

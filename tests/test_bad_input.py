@@ -27,10 +27,10 @@ train orphan.py | orphan.py cannot be read as a config: [Errno 2] No such file
 train picture.png | picture.png cannot be read as a config
 train CONFIG --data-root folder | instances_train2017.json is missing
 train CONFIG --data-root text.txt | text.txt/annotations/instances_train2017.json is missing
-train CONFIG --data-root SHAPES | tools/get_weights.py tiny
+train CONFIG --data-root SHAPES | dsnet-mm weights tiny --from FILE
 train DEMO --data-root SHAPES --amp | --amp needs a GPU
 train unscaled.py --data-root SHAPES --auto-scale-lr | set auto_scale_lr=
-train DEMO --data-root SHAPES --resume none.pth | none.pth is no file
+train DEMO --data-root SHAPES --resume none.pth | none.pth is not a file
 train DEMO --data-root SHAPES --resume text.txt | text.txt is damaged
 train DEMO --data-root SHAPES --resume list.pth | list.pth has no state_dict
 train DEMO --data-root SHAPES --launcher mine | choose from
@@ -38,14 +38,14 @@ train DEMO --cfg-options lr | --cfg-options lr lacks a value; write KEY=VALUE
 train DEMO --cfg-options param_scheduler.9.end=1 | param_scheduler.9.end=1 does not fit
 train DEMO --cfg-options train_pipeline=[(1,2 | cannot be parsed
 train DEMO --data-root SHAPES --cfg-options model.backbone=x | set the type in model.backbone
-train DEMO --data-root SHAPES --cfg-options load_from=none.pth | is missing; correct its path
+train DEMO --data-root SHAPES --cfg-options load_from=none.pth | is missing; correct the path
 train DEMO --data-root SHAPES --cfg-options load_from=text.txt | text.txt is damaged
-train DEMO --data-root SHAPES --cfg-options load_from=list.pth | list.pth holds no tensors by
+train DEMO --data-root SHAPES --cfg-options load_from=list.pth | list.pth holds no named tensors
 train DEMO --data-root SHAPES --work-dir text.txt | text.txt (a file is in its place
 train DEMO --data-root SHAPES --work-dir text.txt/a/b | or name another folder by --work-dir
 test DEMO other.pth --data-root SHAPES --work-dir text.txt | another folder by --work-dir
 test DEMO other.pth --data-root SHAPES --out text.txt/x.pkl | another folder by --out
-test DEMO none.pth --data-root SHAPES | none.pth is no file
+test DEMO none.pth --data-root SHAPES | none.pth is not a file
 test DEMO text.txt --data-root SHAPES | text.txt is damaged
 test DEMO list.pth --data-root SHAPES | list.pth has no state_dict
 test DEMO other.pth --data-root folder | instances_val2017.json is missing
@@ -56,19 +56,19 @@ test DEMO other.pth --data-root SHAPES --show-dir full | full holds files alread
 test DEMO other.pth --data-root SHAPES --show-dir text.txt | text.txt is no folder; name
 test CLASSIFIER other.pth --fuse | --fuse does not go with the EMAHook
 test DEMO | required: checkpoint
-weights --from none.pth --out out.pth | none.pth cannot be read, give the path
-weights --from folder --out out.pth | folder is not a file; give the path
+weights --from none.pth --out out.pth | none.pth cannot be read; pass the path
+weights --from folder --out out.pth | folder is not a file; pass the path
 weights --from text.txt --out out.pth | text.txt is neither a PyTorch nor a PaddlePaddle
-weights --from list.pth --out out.pth | list.pth holds a list where
-weights --from other.pth --out out.pth | other.pth holds no tensors of a DS-Net
+weights --from list.pth --out out.pth | list.pth holds a list, and
+weights --from other.pth --out out.pth | other.pth holds no tensors with the published
 weights --from other.pth --out text.txt | text.txt stands already; name another
 weights --from other.pth --out folder | folder is a folder; name a file
 weights --from other.pth --out other.pth --force | other.pth is the source itself
 weights huge --from other.pth --out out.pth | choose from
 weights huge | choose from
 weights tiny --from none.pdparams | none.pdparams cannot be read
-weights tiny --url ftp://a/b | ftp://a/b is no address that begins with
-weights tiny --out text.txt | text.txt stands already and is not the converted
+weights tiny --url ftp://a/b | ftp://a/b does not begin with
+weights tiny --out text.txt | text.txt already exists and is not the converted
 info none.py | none.py does not exist; give the path
 info syntax.py | no model can be built from syntax.py
 info DEMO --size 0 5 | --size 0 5 must be at least one pixel
@@ -98,7 +98,7 @@ predict DEMO other.pth picture.png --out text.txt --force | text.txt is no folde
 predict DEMO other.pth picture.png --out text.txt/x | since text.txt is no folder; name another
 predict DEMO other.pth drawn/pictures --out drawn --force | is the folder of the pictures; choose
 predict DEMO other.pth picture.png --device tpu | --device tpu is not of this machine; give cpu
-predict DEMO none.pth picture.png | none.pth is no file
+predict DEMO none.pth picture.png | none.pth is not a file
 predict CLASSIFIER other.pth picture.png | is not of a detector
 streams DEMO other.pth none.jpg | none.jpg does not exist
 streams DEMO other.pth half.png | half.png cannot be read as an image
@@ -113,8 +113,8 @@ streams DEMO other.pth picture.png --out picture.png | picture.png stands alread
 export none.py out.onnx | none.py does not exist; give the path
 export syntax.py out.onnx | no model can be built from syntax.py
 export CONFIG other.pth | the graph other.pth must end in .onnx
-export CONFIG none.pth out.onnx | none.pth is no file
-export CONFIG other.pth out.onnx | other.pth belongs to another model
+export CONFIG none.pth out.onnx | none.pth is not a file
+export CONFIG other.pth out.onnx | other.pth does not fit the model
 export CONFIG out.onnx --size 320 | --size: 320 is no size
 export CONFIG out.onnx --size 0x320 | --size: 0x320 is no size
 export DEMO text.txt/out.onnx | text.txt is no folder; name another

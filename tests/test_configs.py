@@ -151,7 +151,10 @@ def test_the_name_of_a_config_is_its_model(path):
     if backbone.type == 'DSNet':
         size = backbone.arch[0] + ('' if backbone.get('align', True) else '_noalign')
         name = f'dsnet_{size}'
-        assert backbone.init_cfg.checkpoint == f'checkpoints/{name}_in1k.pth'
+        published = f'dsnet://{backbone.arch}_in1k'
+        is_published = backbone.get('align', True)
+        wanted = published if is_published else f'checkpoints/{name}_in1k.pth'
+        assert backbone.init_cfg.checkpoint == wanted
     else:
         name = {'ResNet': 'r50', 'SwinTransformer': 'swin_t'}[backbone.type]
         assert '50' in backbone.init_cfg.checkpoint or 'tiny' in backbone.init_cfg.checkpoint

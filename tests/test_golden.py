@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dsnet_mm.models import DSNet
 from dsnet_mm.models.reference import PublishedDSNet
-from dsnet_mm.weights.convert import convert
+from dsnet_mm.weights.address import get_weights
 
 ANSWERS = Path(__file__).parent / 'data'
 TOLERANCE = 1e-5  # relative to the largest value, in float32
@@ -61,7 +61,7 @@ def converted(request, tmp_path_factory):
     """The name of the answers and a converted checkpoint."""
     name, suffix = request.param
     folder = tmp_path_factory.mktemp('golden')
-    convert(write_source(name, suffix, folder), folder / 'converted.pth')
+    get_weights(source=write_source(name, suffix, folder), out=folder / 'converted.pth')
     return name, folder / 'converted.pth'
 
 
@@ -116,7 +116,7 @@ def test_stages_logits_and_gradient(converted, model):
     ],
 )
 def test_half_precision(dtype, cast, tolerance, tmp_path):
-    convert(write_source('d1111', '.pth', tmp_path), tmp_path / 'converted.pth')
+    get_weights(source=write_source('d1111', '.pth', tmp_path), out=tmp_path / 'converted.pth')
     backbone = DSNet(arch_of(ONE_BLOCK)).eval()
     load_checkpoint(backbone, str(tmp_path / 'converted.pth'), revise_keys=[('^backbone.', '')])
     answers = np.load(ANSWERS / 'd1111_128x160.npz')
@@ -138,8 +138,8 @@ def test_names_and_shapes_are_those_of_the_published_tiny_model():
 @pytest.mark.shared
 @pytest.mark.parametrize('suffix', ['.pth', '.pdparams'])
 def test_files_of_the_public_implementations_convert_to_the_weights_of_the_rule(suffix, tmp_path):
-    convert(SHARED / 'golden' / f'd1111_ref{suffix}', tmp_path / 'theirs.pth')
-    convert(write_source('d1111', suffix, tmp_path), tmp_path / 'ours.pth')
+    get_weights(source=SHARED / 'golden' / f'd1111_ref{suffix}', out=tmp_path / 'theirs.pth')
+    get_weights(source=write_source('d1111', suffix, tmp_path), out=tmp_path / 'ours.pth')
     theirs, ours = (
         torch.load(tmp_path / f'{name}.pth', weights_only=True)['state_dict']
         for name in ('theirs', 'ours')

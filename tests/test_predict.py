@@ -220,8 +220,8 @@ def other_model(folder: Path) -> Path:
         ('broken video', 'broken.mp4 cannot be read as a video'),
         ('score', '--score 2.0 must be within 0 and 1'),
         ('file as folder', 'taken is no folder; name another one'),
-        ('no checkpoint', 'none.pth is no file'),
-        ('other model', 'other.pth belongs to another model'),
+        ('no checkpoint', 'none.pth is not a file'),
+        ('other model', 'other.pth does not fit the model'),
         ('classifier', 'dsnet_t_in1k.py is not of a detector'),
     ],
 )

@@ -23,7 +23,7 @@ from dsnet_mm.engine import SafeCheckpointHook, StopAtNaNHook
 from dsnet_mm.engine.launch import draw_predictions, load_config
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
-from dsnet_mm.weights.convert import classifier_skeleton
+from dsnet_mm.weights.conversion import classifier_skeleton
 
 FOLDER = ROOT / 'configs' / 'pretrain'
 TINY, SHAPES = FOLDER / 'dsnet_t_in1k.py', FOLDER / 'dsnet_mini_shapes.py'
@@ -98,7 +98,7 @@ def test_builds_computes_a_loss_and_predicts(name):
     cfg = Config.fromfile(FOLDER / f'{name}.py')
     model = mmpretrain.get_model(cfg)
     wanted = classifier_skeleton(
-        DSNet.arch_zoo[cfg.model.backbone.arch]['depths'], 'noalign' not in name, 1000, Path()
+        DSNet.arch_zoo[cfg.model.backbone.arch]['depths'], 'noalign' not in name, 1000, name
     ).state_dict()
     assert {k: v.shape for k, v in model.state_dict().items()} == {
         k: v.shape for k, v in wanted.items()

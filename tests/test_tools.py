@@ -216,15 +216,15 @@ def test_missing_pretrained_weights(refused, shapes_root):
     message = refused('train', CONFIG, '--data-root', shapes_root, '--cfg-options',
                       'model.backbone.init_cfg.checkpoint=nowhere/dsnet.pth')  # fmt: skip
     assert 'nowhere/dsnet.pth' in message
-    assert 'get_weights.py' in message
+    assert "correct the path, or use published weights, such as 'dsnet://tiny_in1k'" in message
 
 
 @pytest.mark.parametrize(
     ('file', 'words'),
     [
-        ('dsnet_s_in1k.pth', 'get them by `python tools/get_weights.py small`'),
-        ('dsnet_s_noalign_in1k.pth', 'tools/train.py configs/pretrain/dsnet_s_noalign_in1k.py`'),
-        ('other.pth', 'get them by `python tools/get_weights.py tiny|small|base`'),
+        ('dsnet_s_in1k.pth', "set the checkpoint to 'dsnet://small_in1k'"),
+        ('dsnet_s_noalign_in1k.pth', '`dsnet-mm train configs/pretrain/dsnet_s_noalign_in1k.py`'),
+        ('other.pth', "published weights, such as 'dsnet://tiny_in1k'"),
     ],
 )
 def test_how_missing_weights_come_about(file, words):
@@ -263,11 +263,11 @@ def test_config_that_does_not_fit(refused, shapes_root, tmp_path, option, words)
 @pytest.mark.parametrize(
     ('content', 'words'),
     [
-        (None, 'is no file'),
+        (None, 'is not a file'),
         (b'', 'is damaged'),
         (b'no checkpoint', 'is damaged'),
         ([1, 2], 'has no state_dict'),
-        ({'state_dict': {'weight': torch.ones(1)}}, 'belongs to another model'),
+        ({'state_dict': {'weight': torch.ones(1)}}, 'does not fit the model of the config'),
         ({'state_dict': {}, 'meta': Path('x')}, 'does not load safely'),
     ],
     ids=['missing', 'empty', 'text', 'list', 'other', 'unsafe'],

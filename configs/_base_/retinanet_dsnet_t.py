@@ -5,7 +5,7 @@ model = dict(
         _delete_=True,
         type='DSNet',
         arch='tiny',
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/dsnet_t_in1k.pth'),
+        init_cfg=dict(type='Pretrained', checkpoint='dsnet://tiny_in1k'),
     ),
     neck=dict(in_channels=[64, 128, 320, 512]),
 )

@@ -4,7 +4,7 @@ _base_ = '../mask_rcnn_dsnet_s_fpn_1x_coco.py'
 
 data_root = 'data/own/'
 classes = ('circle', 'square', 'star', 'triangle')  # in the order of the files; one alone: ('a',)
-weights = 'checkpoints/dsnet_s_in1k.pth'  # of the backbone, or of a whole detector
+weights = 'dsnet://small_in1k'  # of the backbone, or of a whole detector
 
 # Where the files lie in data_root: as dsnet-mm convert-data writes them, with the folders of the
 # images in the file names. For COCO's own layout: 'instances_train2017.json', img='train2017/'.

@@ -1,32 +1,42 @@
-"""Download, verify and convert pretrained ImageNet weights of a DS-Net."""
+"""Download, verify and convert pretrained weights ahead of training."""
 
 from __future__ import annotations
 
 import argparse
 
+EPILOG = (
+    'Without --out the weights go into the cache, where configs find them under addresses such as '
+    'dsnet://small_in1k.'
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    from dsnet_mm.weights.published import PUBLISHED
-
-    parser.add_argument('arch', choices=PUBLISHED, help='model')
     parser.add_argument(
-        '--from', dest='source', metavar='FILE', help='a downloaded .pdparams or .pth file'
+        'arch',
+        nargs='?',
+        choices=('tiny', 'small', 'base'),
+        help='published model; optional with --from and --out, for any DS-Net',
     )
     parser.add_argument(
-        '--out', metavar='FILE', help='checkpoint (default: checkpoints/dsnet_{t,s,b}_in1k.pth)'
+        '--from',
+        dest='source',
+        metavar='FILE',
+        help='read a .pdparams of PaddleClas or a .pth of SteveTsui/DS-Net instead',
     )
-    parser.add_argument('--url', help='another address of the same file, such as a mirror')
-    parser.add_argument('--force', action='store_true', help='overwrite the checkpoint')
+    parser.add_argument(
+        '--out', metavar='FILE', help='checkpoint to write, .pth or .safetensors (default: cache)'
+    )
+    parser.add_argument('--url', help='another address of the published file, such as a mirror')
+    parser.add_argument(
+        '--ema', action='store_true', help="convert the averaged weights, 'model_ema', of --from"
+    )
+    parser.add_argument('--force', action='store_true', help='overwrite existing files')
 
 
 def run(args: argparse.Namespace) -> None:
-    """Fetch and convert."""
-    from dsnet_mm.weights.convert import config_line
-    from dsnet_mm.weights.fetch import get_weights
-    from dsnet_mm.weights.published import PUBLISHED
+    """Download or read, then convert."""
+    from dsnet_mm.weights.address import get_weights
 
-    target = args.out or PUBLISHED[args.arch].checkpoint
-    conversion = get_weights(args.arch, target, args.source, args.url, args.force)
-    print(conversion.report() if conversion else f'{target} already exists')
-    print(f"\nIn a config, in the backbone with arch='{args.arch}':\n  {config_line(target)}")
+    weights = get_weights(args.arch, args.source, args.out, args.url, args.ema, args.force)
+    print(weights.report())

@@ -1,4 +1,4 @@
-"""Looking at a checkpoint before a model relies on it."""
+"""Check a checkpoint before a model uses it."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
 from dsnet_mm.models.strict_backbone import misfit
+from dsnet_mm.weights.safetensors_format import SUFFIX, read_safetensors
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Load a training checkpoint safely, onto the CPU.
 
     Raises:
-        UserError: If ``path`` is no file, no checkpoint, or not safe to load.
+        UserError: If ``path`` is not a file, not a checkpoint, or not safe to load.
     """
     checkpoint = _load(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise UserError(
-            f'{path} has no state_dict, so it is no checkpoint of a training run; '
-            'give one written by tools/train.py'
+            f'{path} has no state_dict, so it is not a checkpoint of a training; pass one that '
+            '`dsnet-mm train` wrote'
         )
     return checkpoint
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """Load the tensors of a checkpoint, or of a file that holds nothing else, as load_from does.
+    """Load the tensors of a checkpoint, or of a file of tensors, as load_from does.
 
     Raises:
-        UserError: If ``path`` is no file, holds no tensors by name, or is not safe to load.
+        UserError: If ``path`` is not a file, holds no named tensors, or is not safe to load.
     """
     content = _load(path)
     content = content.get('state_dict', content) if isinstance(content, dict) else {}
@@ -43,36 +44,38 @@ def read_weights(path: str) -> dict[str, Tensor]:
     }
     if not weights:
         raise UserError(
-            f'{path} holds no tensors by name; give a checkpoint, such as tools/train.py writes it'
+            f'{path} holds no named tensors; pass a checkpoint, such as `dsnet-mm train` writes'
         )
     return weights
 
 
 def _load(path: str) -> Any:
     if not osp.isfile(path):
-        raise UserError(f'{path} is no file; give the path of a checkpoint (.pth)')
+        raise UserError(f'{path} is not a file; pass the path of a checkpoint (.pth)')
+    if path.endswith(SUFFIX):
+        return read_safetensors(path)
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # the kinds that torch raises for a broken file are not documented
-        reason, other = 'is damaged or no checkpoint of PyTorch', ''
+        reason, other = 'is damaged or not a checkpoint of PyTorch', ''
         if 'Weights only load failed' in str(error) and 'GLOBAL' in str(error):
             reason = 'holds Python objects that PyTorch does not load safely'
             other = (
-                ', or, if you trust where it is from, keep its weights alone by `python -c "import '
+                ', or, if you trust its origin, extract its weights by `python -c "import '
                 f"torch; whole = torch.load('{path}', weights_only=False); "
                 "torch.save(dict(state_dict=whole['state_dict']), 'weights.pth')\"`"
             )
         raise UserError(
-            f'{path} {reason}; give a checkpoint written by tools/train.py or by a config with '
+            f'{path} {reason}; pass a checkpoint of `dsnet-mm train`, or of a config with '
             f"custom_hooks=[dict(type='SafeCheckpointHook')]{other}"
         ) from error
 
 
 def fitting_parts(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """Count the tensors of each part of ``model`` that have their like in ``weights``.
+    """Count the tensors of each part of ``model`` that ``weights`` can set.
 
     Returns:
-        For each part, such as 'backbone', how many fit in name and shape, and how many it has.
+        For each part, such as 'backbone': how many fit in name and shape, and how many exist.
     """
     parts: dict[str, tuple[int, int]] = {}
     for name, tensor in model.state_dict().items():
@@ -85,7 +88,7 @@ def fitting_parts(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, tup
 
 
 def check_fit(model: nn.Module, state_dict: dict[str, Tensor], path: str) -> None:
-    """Look whether ``state_dict``, read from ``path``, holds just the tensors of ``model``.
+    """Check that ``state_dict``, read from ``path``, holds exactly the tensors of ``model``.
 
     Raises:
         UserError: If a tensor is missing, left over or of another shape.
@@ -96,6 +99,6 @@ def check_fit(model: nn.Module, state_dict: dict[str, Tensor], path: str) -> Non
     )
     if fault:
         raise UserError(
-            f'{path} belongs to another model than the config, give the config it was trained '
-            f'with ({fault})'
+            f'{path} does not fit the model of the config; pass the config of its training '
+            f'({fault})'
         )

@@ -1,4 +1,4 @@
-"""The weights from which a config starts: those of its backbone, and those of ``load_from``."""
+"""Check the weights from which a config starts: those of its backbone, and ``load_from``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
 from dsnet_mm.models.strict_backbone import StrictBackbone
-from dsnet_mm.weights.published import how_to_get, is_known
+from dsnet_mm.weights.address import local_file
+from dsnet_mm.weights.published_files import PREFIX, how_to_get
 
 from .checkpoint import fitting_parts, read_weights
 
@@ -19,10 +20,12 @@ LEAVE_OUT = 'leave it out with --cfg-options load_from=None'
 
 
 def check_initial_weights(cfg: Config) -> None:
-    """Look whether the weights that ``cfg`` names, in the backbone and in load_from, are there.
+    """Check that the weights of the backbone and of ``load_from`` are on this machine.
+
+    Weights with a ``dsnet://`` address are downloaded now, before the first image is read.
 
     Raises:
-        UserError: If a file is missing.
+        UserError: If a file is missing, or the weights of an address are not available.
     """
     backbone = cfg.get('model', {}).get('backbone', {})
     if not isinstance(backbone, dict):
@@ -30,27 +33,24 @@ def check_initial_weights(cfg: Config) -> None:
             f'model.backbone of {cfg.filename} is {backbone!r}; set the type in model.backbone.type'
         )
     of_backbone, of_all = _weights_of_backbone(cfg), cfg.get('load_from') or ''
-    if _is_missing(of_backbone):
+    faults = {path: _fault(path) for path in dict.fromkeys((of_backbone, of_all))}
+    if fault := faults[of_backbone]:
         options = 'model.backbone.init_cfg=None'
-        if of_all and not _is_missing(of_all):
-            other = f'leave them to load_from with --cfg-options {options}'
+        if of_all and not faults[of_all]:
+            other = f'leave the backbone to load_from with --cfg-options {options}'
         else:
             options += ' model.backbone.norm_eval=False' + (of_all and ' load_from=None')
             other = f'train from scratch with --cfg-options {options}'
-        raise UserError(
-            f'the pretrained weights {of_backbone} are missing; {how_to_get(of_backbone)}, or '
-            f'{other}'
-        )
-    if _is_missing(of_all):
-        get = how_to_get(of_all) if is_known(of_all) else 'correct its path'
-        raise UserError(f'load_from names {of_all}, which is missing; {get}, or {LEAVE_OUT}')
+        raise UserError(f'model.backbone.init_cfg: {fault}, or {other}')
+    if fault := faults[of_all]:
+        raise UserError(f'load_from: {fault}, or {LEAVE_OUT}')
 
 
 def read_load_from(cfg: Config) -> dict[str, Tensor]:
-    """Return the tensors of the file that load_from names; none where it is none of this machine.
+    """Return the tensors of ``load_from``, or none if its address is left to mmengine.
 
     Raises:
-        UserError: If it cannot be read, or not safely.
+        UserError: If the file cannot be read, or not safely.
     """
     path = _local_file(cfg.get('load_from') or '')
     # a config that resumes by itself has mmengine look for the file
@@ -58,18 +58,18 @@ def read_load_from(cfg: Config) -> dict[str, Tensor]:
 
 
 def adds_to_backbone(model: nn.Module, weights: dict[str, Tensor], cfg: Config) -> bool:
-    """Tell whether load_from sets more than the backbone, which has its weights already.
+    """Return whether load_from sets more than the backbone, which has its weights already.
 
-    What it leaves as it is gets one sentence in the log, beside the long list of names that
-    mmengine writes.
+    One sentence in the log counts the tensors that load_from does not set. mmengine only lists
+    their names.
 
     Args:
-        model: Not initialised yet.
-        weights: The tensors that load_from names.
+        model: A model that is not initialised yet.
+        weights: The tensors of load_from.
         cfg: The config of both.
 
     Raises:
-        UserError: If nothing of it fits.
+        UserError: If no tensor of load_from fits.
     """
     path, backbone = cfg.load_from, getattr(model, 'backbone', None)
     parts = fitting_parts(model, weights)
@@ -77,22 +77,22 @@ def adds_to_backbone(model: nn.Module, weights: dict[str, Tensor], cfg: Config) 
     is_its_own = path == _weights_of_backbone(cfg) and isinstance(backbone, StrictBackbone)
     if is_its_own and fitting <= {'backbone'}:
         print_log(
-            f'{path} holds weights of the backbone alone, so the other parts of the model begin at '
-            'random.',
+            f'{path} holds weights of the backbone only; the other parts of the model start from '
+            'random weights.',
             logger='current',
         )
         return False
     if not fitting:
         raise UserError(
-            f'load_from names {path}, of which nothing fits the model of {cfg.filename}; name '
-            'weights of a backbone alone in '
+            f'load_from names {path}, and no tensor of it fits the model of {cfg.filename}; set '
+            'weights of a backbone in '
             f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{path}') instead, or "
             f'{LEAVE_OUT}'
         )
     if any(fits < needed for fits, needed in parts.values()):
         shares = (f'{fits} of {needed} tensors of {part}' for part, (fits, needed) in parts.items())
         print_log(
-            f'{path} sets {", ".join(shares)}; the others, which mmengine lists, begin as without.',
+            f'{path} sets {", ".join(shares)}; mmengine lists the others, which start without it.',
             logger='current',
             level=logging.WARNING,
         )
@@ -104,11 +104,21 @@ def _weights_of_backbone(cfg: Config) -> str:
     return init_cfg.get('checkpoint', '') if isinstance(init_cfg, dict) else ''
 
 
-def _is_missing(path: str) -> bool:
-    file = _local_file(path)
-    return bool(file) and not osp.isfile(file)
+def _fault(path: str) -> str:
+    """Say what is wrong with weights and what to do, '' if they are usable or not checked."""
+    try:
+        file = _local_file(path)
+    except UserError as error:
+        return str(error)
+    return '' if not file or osp.isfile(file) else f'{path} is missing; {how_to_get(path)}'
 
 
 def _local_file(path: str) -> str:
-    """The file of this machine that ``path`` names as mmengine reads it, '' for an address."""
+    """Return the file of this machine that ``path`` means, '' for an address of mmengine.
+
+    Raises:
+        UserError: If ``path`` is a ``dsnet://`` address that is not available.
+    """
+    if path.startswith(PREFIX):
+        return str(local_file(path))
     return '' if '://' in path else osp.expanduser(path)

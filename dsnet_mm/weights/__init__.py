@@ -1,1 +1,1 @@
-"""The published weights: fetching, safe reading, conversion and strict loading."""
+"""Published weights: address, download, safe reading, conversion and cache."""

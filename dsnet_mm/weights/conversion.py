@@ -1,4 +1,4 @@
-"""Converting published weights into a checkpoint of mmpretrain's classifier."""
+"""Convert published weights into a checkpoint of mmpretrain's classifier."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ from dsnet_mm.models import DSNet, NormGlobalAveragePooling
 from dsnet_mm.models.strict_backbone import listing, misfit
 from dsnet_mm.version import __version__
 
-from .keys import count_blocks, paddle_name, published_name
-from .reading import Source, read_source
+from .safe_reader import Source, read_source
+from .safetensors_format import SUFFIX, check_installed, save_safetensors
+from .tensor_names import count_blocks, paddle_name, published_name
 
-COUNTER = 'num_batches_tracked'  # of BatchNorm; Paddle keeps none
-MAX_DEPTH = 200  # blocks in all; more is no DS-Net
+COUNTER = 'num_batches_tracked'  # of BatchNorm; PaddlePaddle stores none
+MAX_DEPTH = 200  # blocks in all stages; no DS-Net has more
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was converted.
+    """Converted weights.
 
     Attributes:
-        target: The checkpoint.
-        meta: What is recorded in it.
-        matched: Tensors that were in the source, all of which were taken.
-        has_average: Whether ``model_ema`` stands in the source beside what was taken.
+        state_dict: All tensors of the classifier.
+        meta: What the checkpoint records about its source and its model.
+        matched: Number of tensors in the source, all of which were used.
+        has_average: Whether the source also holds ``model_ema``.
     """
 
-    target: Path
+    state_dict: dict[str, Tensor]
     meta: dict[str, Any]
     matched: int
     has_average: bool
 
     def report(self) -> str:
-        """Describe the conversion in a few lines."""
+        """Describe the source and the model in a few lines."""
         meta, average = self.meta, ''
         if self.has_average and 'ema' not in meta['part']:
-            average = "; '--ema' takes the average of the weights instead"
+            average = '; pass --ema to use the average of the weights instead'
         name = meta['arch'] or 'neither tiny, small nor base'
         depths = '-'.join(map(str, meta['depths']))
         return '\n'.join(
@@ -55,47 +56,36 @@ class Conversion:
                 f'arch      {name} (depths {depths}), {"with" if meta["align"] else "without"} '
                 f'alignment, {meta["num_classes"]} classes',
                 f'matched   {self.matched} of {self.matched} tensors',
-                f'written   {self.target}',
             ]
         )
 
 
-def config_line(checkpoint: str | Path) -> str:
-    """Return what a config says to start from a checkpoint."""
-    return f"init_cfg=dict(type='Pretrained', checkpoint='{checkpoint}')"
-
-
 def convert(
-    source: str | Path,
-    target: str | Path,
-    arch: str | None = None,
-    ema: bool = False,
-    force: bool = False,
+    source: str | Path, arch: str | None = None, ema: bool = False, where: str | None = None
 ) -> Conversion:
     """Convert a published weight file.
 
-    The checkpoint is one of mmpretrain's ``ImageClassifier`` with the backbone ``DSNet``, the
-    neck ``NormGlobalAveragePooling`` and a linear head. ``DSNet`` takes its own part of it.
+    The result is a checkpoint of mmpretrain's ``ImageClassifier`` with the backbone ``DSNet``, the
+    neck ``NormGlobalAveragePooling`` and a linear head. ``DSNet`` loads its own part of it.
 
     Args:
-        source: A SteveTsui ``.pth`` or a PaddleClas ``.pdparams``.
-        target: Checkpoint to write.
-        arch: 'tiny', 'small' or 'base', if the source must be that; by default its depths say.
-        ema: Whether to take ``model_ema`` instead of ``model``.
-        force: Whether to write over ``target``.
+        source: A ``.pth`` of SteveTsui/DS-Net or a ``.pdparams`` of PaddleClas.
+        arch: 'tiny', 'small' or 'base', if the source must be that model. By default the number
+            of its blocks decides.
+        ema: Whether to use ``model_ema`` instead of ``model``.
+        where: Name of the source in errors, such as a URL; by default its path.
 
     Raises:
-        UserError: If ``source`` cannot be read safely or a tensor of it is missing, left over or
-            of another shape, or ``target`` cannot be written. ``target`` is then as it was.
+        UserError: If ``source`` cannot be read safely, or one of its tensors is missing, left
+            over or of another shape.
     """
-    source, target = Path(source), Path(target)
-    check_target(source, target, force)
-    read = read_source(source, ema)
+    where = where or str(source)
+    read = read_source(source, ema, where)
     depths = count_blocks(list(read.tensors))
     if not any(depths):
         raise UserError(
-            f'{source} holds no tensors of a DS-Net in the published naming; give the '
-            'file of SteveTsui/DS-Net or PaddleClas'
+            f'{where} holds no tensors with the published names of a DS-Net; pass a file of '
+            'SteveTsui/DS-Net or PaddleClas'
         )
     if arch is None:
         known = {zoo['depths']: name for name, zoo in DSNet.arch_zoo.items()}
@@ -105,10 +95,10 @@ def convert(
     align = any('.cross_channel_up' in name for name in read.tensors)
     bias = read.tensors.get('head.bias')
     num_classes = len(bias) if bias is not None and bias.dim() == 1 else 1000
-    classifier = classifier_skeleton(depths, align, num_classes, source)
-    state_dict = match(classifier, read, source)
+    classifier = classifier_skeleton(depths, align, num_classes, where)
+    state_dict = match(classifier, read, where)
     meta = dict(
-        source=source.name,
+        source=Path(source).name,
         sha256=read.sha256,
         format=read.format,
         part=read.part,
@@ -119,18 +109,17 @@ def convert(
         num_classes=num_classes,
         dsnet_mm_version=__version__,
     )
-    save(dict(state_dict=state_dict, meta=meta), target)
-    return Conversion(target, meta, len(read.tensors), read.has_average)
+    return Conversion(state_dict, meta, len(read.tensors), read.has_average)
 
 
 def classifier_skeleton(
-    depths: tuple[int, ...], align: bool, num_classes: int, source: Path
+    depths: tuple[int, ...], align: bool, num_classes: int, where: str
 ) -> nn.ModuleDict:
-    """Build what mmpretrain's classifier consists of, with its names and without memory."""
+    """Build the parts of mmpretrain's classifier under its names, without memory for weights."""
     if sum(depths) > MAX_DEPTH:
         raise UserError(
-            f'{source} names {sum(depths)} blocks, more than any DS-Net has; give the '
-            'file of SteveTsui/DS-Net or PaddleClas'
+            f'{where} names {sum(depths)} blocks, more than any DS-Net has; pass a file of '
+            'SteveTsui/DS-Net or PaddleClas'
         )
     arch = dict(DSNet.arch_zoo['tiny'], depths=[max(1, depth) for depth in depths])
     width = arch['embed_dims'][-1]
@@ -144,11 +133,11 @@ def classifier_skeleton(
         )
 
 
-def match(classifier: nn.Module, source: Source, path: Path) -> dict[str, Tensor]:
+def match(classifier: nn.Module, source: Source, where: str) -> dict[str, Tensor]:
     """Find every tensor of the classifier in the source, and use every tensor of the source.
 
-    Paddle stores the weight of a fully connected layer as (in, out). Which layers these are is
-    known from the classifier: the shape does not tell where in and out are equal.
+    PaddlePaddle stores the weight of a linear layer as (in, out). The classifier says which
+    layers are linear; the shape cannot, where in and out are equal.
     """
     is_paddle = source.format == 'PaddlePaddle'
     linear = (
@@ -174,8 +163,8 @@ def match(classifier: nn.Module, source: Source, path: Path) -> dict[str, Tensor
         {name: tensor.shape for name, tensor in source.tensors.items()},
     )
     if fault:
-        raise UserError(f'{path} does not fit a DS-Net; give another file or arch ({fault})')
-    check_numbers(source.tensors, path)
+        raise UserError(f'{where} does not fit a DS-Net; pass another file or arch ({fault})')
+    check_numbers(source.tensors, where)
     taken: Mapping[str, Tensor] = {name: source.tensors[rename(name)] for name in needed}
     return {
         name: torch.zeros((), dtype=torch.int64)
@@ -187,8 +176,8 @@ def match(classifier: nn.Module, source: Source, path: Path) -> dict[str, Tensor
     }
 
 
-def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that are no finite real numbers."""
+def check_numbers(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that are not finite real numbers."""
     faulty = [
         name
         for name, tensor in tensors.items()
@@ -197,26 +186,32 @@ def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
     ]
     if faulty:
         raise UserError(
-            f'{path} holds numbers that are not finite, or no real numbers, in '
-            f'{listing(faulty)}; fetch it again'
+            f'{where} holds numbers that are not finite, or no real numbers, in '
+            f'{listing(faulty)}; download it again'
         )
 
 
-def check_target(source: Path, target: Path, force: bool) -> None:
-    """Refuse a target that cannot be written or stands already, before any work is done."""
+def check_target(target: Path, force: bool, source: Path | None = None) -> None:
+    """Refuse a target that cannot be written or already exists, before any work is done."""
     try:
-        if target.is_file() and source.exists() and target.samefile(source):
-            raise UserError(f'{target} is the source itself; name another checkpoint to write')
+        if source and target.is_file() and source.exists() and target.samefile(source):
+            raise UserError(f'{target} is the source itself; choose another file to write')
         check_free(target, force)
     except OSError as error:
         raise UserError(
-            f'{target} cannot be written; choose another place ({error.strerror})'
+            f'{target} cannot be written; choose another file ({error.strerror})'
         ) from error
+    if target.suffix == SUFFIX:
+        check_installed(target)
 
 
-def save(checkpoint: dict[str, Any], target: Path) -> None:
-    """Write a checkpoint whole or not at all."""
-    content = io.BytesIO()
-    torch.save(checkpoint, content)
+def save(state_dict: dict[str, Tensor], meta: dict[str, Any], target: Path) -> None:
+    """Write a checkpoint completely or not at all, in the format of the suffix of ``target``."""
+    checkpoint = dict(state_dict=state_dict, meta=meta)
     with written_whole(target) as draft:
+        if target.suffix == SUFFIX:
+            save_safetensors(checkpoint, draft)
+            return
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         draft.write_bytes(content.getbuffer())

@@ -1,8 +1,8 @@
-"""Reading a ``.pdparams``, a pickle of numpy arrays, without Paddle and without running any of it.
+"""Read a ``.pdparams``, a pickle of numpy arrays, without PaddlePaddle and without running it.
 
-A pickle is a program. This reader knows the few instructions that build arrays, strings, numbers,
-tuples and dicts, and it replaces the functions that such a pickle names by its own. All else is
-refused before it happens.
+A pickle is a program. This reader knows only the instructions that build arrays, strings, numbers,
+tuples and dicts. It replaces the functions that such a pickle names by its own, and it refuses
+everything else before anything runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RefusedError(pickle.UnpicklingError):
 
 
 class PickledDtype:
-    """Stands for ``numpy.dtype`` while a pickle is read; numbers only."""
+    """Replaces ``numpy.dtype`` while a pickle is read; accepts types of numbers only."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if not re.fullmatch(r'[fiub][1248]', code):
@@ -42,7 +42,7 @@ class PickledDtype:
 
 
 class PickledArray:
-    """Stands for ``numpy.ndarray`` while a pickle is read; its numbers are the pickle's bytes."""
+    """Replaces ``numpy.ndarray`` while a pickle is read; its numbers are the pickle's bytes."""
 
     value: np.ndarray | None = None
 
@@ -53,20 +53,20 @@ class PickledArray:
 
 
 def empty_array(*_: Any) -> PickledArray:
-    """Stand for numpy's ``_reconstruct``, whose arguments only describe an empty array."""
+    """Replace numpy's ``_reconstruct``, whose arguments only describe an empty array."""
     return PickledArray()
 
 
 def empty_dict(*_: Any) -> dict:
-    """Stand for ``OrderedDict``; its entries follow."""
+    """Replace ``OrderedDict``; the pickle adds its entries later."""
     return {}
 
 
 class ArrayUnpickler(pickle._Unpickler):
     """Unpickles dicts of numpy arrays and nothing else.
 
-    It extends the unpickler written in Python: its instructions can be taken away one by one,
-    and a false memo index cannot make it allocate memory, as it can the one written in C.
+    The base is Python's unpickler written in Python: its instructions can be removed one by one.
+    A forged memo index makes the one written in C allocate memory, but not this one.
     """
 
     dispatch = {
@@ -76,7 +76,7 @@ class ArrayUnpickler(pickle._Unpickler):
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content))
-        self.text_left = len(content)  # so that one long text is not encoded again and again
+        self.text_left = len(content)  # limit of what ``encode`` may produce
         self.globals = {
             'numpy.core.multiarray._reconstruct': empty_array,  # numpy < 2
             'numpy._core.multiarray._reconstruct': empty_array,
@@ -87,21 +87,21 @@ class ArrayUnpickler(pickle._Unpickler):
         }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Look up a name of the pickle among the few that are admitted."""
+        """Look up a name of the pickle among the accepted ones."""
         path = f'{module}.{name}'
         if path not in self.globals:
             raise RefusedError(printable(path))
         return self.globals[path]
 
     def encode(self, text: str, encoding: str) -> bytes:
-        """Stand for ``codecs.encode``, for the one encoding that pickles of bytes use."""
+        """Replace ``codecs.encode``; accept only the encoding that pickles of bytes use."""
         self.text_left -= len(text)
         if encoding != 'latin1' or self.text_left < 0:
             raise RefusedError('much text, or text in another encoding than latin1')
         return text.encode('latin1')
 
     def store(self, items: list[Any]) -> None:
-        """Put names and entries, alternating, into a dict."""
+        """Put alternating names and entries into a dict."""
         if not isinstance(self.stack[-1], dict):
             raise RefusedError(f'entries of a {type(self.stack[-1]).__name__}')
         for name, entry in zip(items[::2], items[1::2]):
@@ -110,16 +110,16 @@ class ArrayUnpickler(pickle._Unpickler):
             self.stack[-1][name] = entry
 
     def set_item(self) -> None:
-        """Put one entry into a dict."""
+        """Put one entry into a dict, as SETITEM does."""
         entry, name = self.stack.pop(), self.stack.pop()
         self.store([name, entry])
 
     def set_items(self) -> None:
-        """Put many entries into a dict."""
+        """Put many entries into a dict, as SETITEMS does."""
         self.store(self.pop_mark())
 
     def build(self) -> None:
-        """Give an array or its type its state; nothing else has any."""
+        """Set the state of an array or of its type; refuse any other state."""
         state = self.stack.pop()
         if not isinstance(self.stack[-1], (PickledArray, PickledDtype)):
             raise RefusedError(f'a state for {type(self.stack[-1]).__name__}')
@@ -135,29 +135,29 @@ def read_arrays(content: bytes, where: str) -> dict[str, Any]:
 
     Args:
         content: A pickle.
-        where: Its name, for errors.
+        where: Name of the pickle in errors.
 
     Returns:
-        The dict, of :class:`PickledArray` and whatever plain values it holds.
+        The dict, with :class:`PickledArray` and plain values.
 
     Raises:
-        UserError: If the pickle asks for anything else, is damaged, or is not of a dict.
+        UserError: If the pickle asks for anything else, is damaged, or does not hold a dict.
     """
     try:
         pickled = ArrayUnpickler(content).load()
     except RefusedError as error:
         raise UserError(
-            f'{where} is refused, for it asks for {error} where a weight file needs numbers only; '
-            'nothing of it was run'
+            f'{where} is refused, because it asks for {error}, and a weight file needs numbers '
+            'only; nothing of it was run'
         ) from error
     except Exception as error:  # a damaged pickle can fail in any way
         raise UserError(
-            f'{where} cannot be read as a PaddlePaddle file: it is damaged, cut short, or made '
-            'for something else; fetch it again'
+            f'{where} cannot be read as a PaddlePaddle file: it is damaged, cut short, or of '
+            'another kind; download it again'
         ) from error
     if not isinstance(pickled, dict):
         raise UserError(
-            f'{where} holds a {type(pickled).__name__} where a PaddlePaddle weight '
-            'file holds a dict of arrays; fetch it again'
+            f'{where} holds a {type(pickled).__name__}, and a PaddlePaddle weight file holds a '
+            'dict of arrays; download it again'
         )
     return pickled

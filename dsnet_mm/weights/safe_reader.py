@@ -1,4 +1,4 @@
-"""Reading published weight files of both formats, safely."""
+"""Read published weight files of both formats, without running anything in them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch import Tensor
 from dsnet_mm.errors import UserError
 from dsnet_mm.models.strict_backbone import printable
 
-from .paddle import PickledArray, read_arrays
+from .paddle_reader import PickledArray, read_arrays
 
 ZIP_START = b'PK\x03\x04'
 OLD_TORCH_START = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # torch.save before PyTorch 1.6
 PICKLE_START = b'\x80'
-MAX_BYTES = 4 * 2**30  # the base model with its optimizer and its average is below 1 GB
+MAX_BYTES = 4 * 2**30  # the base model with its optimizer and its average has less than 1 GB
 
 WEIGHTS = ('model', 'state_dict')
 AVERAGES = ('model_ema', 'state_dict_ema')
@@ -30,14 +30,14 @@ PADDLE_NOTES = 'StructuredToParameterName@@'
 
 
 class Source(NamedTuple):
-    """What a published file holds.
+    """The contents of a published file.
 
     Attributes:
-        tensors: Its tensors on the CPU under its own names, laid out as its format does.
+        tensors: The tensors on the CPU, with the names and the layout of the file.
         format: 'PyTorch' or 'PaddlePaddle'.
-        part: The entry that the tensors are from, such as 'model'; '' if the file has no entries.
-        has_average: Whether an average of the weights (EMA) stands beside them.
-        sha256: Of the file.
+        part: The entry that holds the tensors, such as 'model'; '' if the file has no entries.
+        has_average: Whether the file also holds an average of the weights (EMA).
+        sha256: Hash of the file.
     """
 
     tensors: dict[str, Tensor]
@@ -47,68 +47,70 @@ class Source(NamedTuple):
     sha256: str
 
 
-def read_source(path: str | Path, ema: bool = False) -> Source:
-    """Read a SteveTsui ``.pth`` or a PaddleClas ``.pdparams``, told apart by their content.
+def read_source(path: str | Path, ema: bool = False, where: str | None = None) -> Source:
+    """Read a SteveTsui ``.pth`` or a PaddleClas ``.pdparams``; the content decides which.
 
     Args:
         path: The file.
-        ema: Whether to take the average of the weights, ``model_ema``, instead of ``model``.
+        ema: Whether to read the average of the weights, ``model_ema``, instead of ``model``.
+        where: Name of the file in errors; by default its path.
 
     Raises:
-        UserError: If the file is absent, damaged, of another kind, or asks to run something.
+        UserError: If the file is missing, damaged, of another kind, or asks to run something.
     """
-    content = read_bytes(Path(path))
+    where = where or str(path)
+    content = read_bytes(Path(path), where)
     if content.startswith((ZIP_START, OLD_TORCH_START)):
-        file_format, entries = 'PyTorch', read_torch(content, str(path))
+        file_format, entries = 'PyTorch', read_torch(content, where)
     elif content.startswith(PICKLE_START):
-        file_format, entries = 'PaddlePaddle', read_arrays(content, str(path))
+        file_format, entries = 'PaddlePaddle', read_arrays(content, where)
         entries.pop(PADDLE_NOTES, None)
     else:
         raise UserError(
-            f'{path} is neither a PyTorch nor a PaddlePaddle weight file, it may be '
-            'the page of a web site; fetch it again'
+            f'{where} is neither a PyTorch nor a PaddlePaddle weight file, it may be '
+            'the page of a web site; download it again'
         )
     has_average = any(name in entries for name in AVERAGES)
-    entries, part = unwrap(entries, ema, path)
+    entries, part = unwrap(entries, ema, where)
     tensors, claimed = {}, 0
     for name, entry in strip_module(entries).items():
-        tensor = tensors[name] = to_tensor(entry, name, path)
+        tensor = tensors[name] = to_tensor(entry, name, where)
         claimed += tensor.numel() * tensor.element_size()
-        if claimed > len(content):  # one that is stretched, or one that is named many times
+        if claimed > len(content):  # a tensor that is expanded, or has many names
             raise UserError(
-                f'{path} is refused, for its tensors as far as {printable(name)} claim to be '
-                'larger than the file; fetch it again'
+                f'{where} is refused, because its tensors up to {printable(name)} claim to be '
+                'larger than the file; download it again'
             )
     return Source(tensors, file_format, part, has_average, hashlib.sha256(content).hexdigest())
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a whole file, after a look at what it is."""
+def read_bytes(path: Path, where: str) -> bytes:
+    """Read a whole file, after a check of its kind and its size."""
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f'{path} is not a file; give the path of a .pth or .pdparams file')
+            raise UserError(f'{where} is not a file; pass the path of a .pth or .pdparams file')
         size = path.stat().st_size
         if not 0 < size <= MAX_BYTES:
             raise UserError(
-                f'{path} has {size} bytes, which no DS-Net weight file has; fetch it again'
+                f'{where} has {size} bytes, which no DS-Net weight file has; download it again'
             )
         return path.read_bytes()
     except OSError as error:
         raise UserError(
-            f'{path} cannot be read, give the path of a .pth or .pdparams file ({error.strerror})'
+            f'{where} cannot be read; pass the path of a .pth or .pdparams file ({error.strerror})'
         ) from error
 
 
 def read_torch(content: bytes, where: str) -> dict[Any, Any]:
-    """Read what ``torch.save`` wrote, tensors and plain values only.
+    """Read a file of ``torch.save``; accept tensors and plain values only.
 
-    The training scripts of the DeiT family keep their arguments in the file, an
-    ``argparse.Namespace``, which holds attributes and does nothing.
+    The training scripts of the DeiT family store their arguments in the file, as an
+    ``argparse.Namespace``. That class holds attributes and runs nothing.
     """
     if not hasattr(torch.serialization, 'safe_globals'):
         raise UserError(
-            f'{where} cannot be read safely by torch {torch.__version__}; convert it where torch '
-            'is 2.5 or later, the result serves older ones too'
+            f'{where} cannot be read safely by torch {torch.__version__}; convert it with torch '
+            '2.5 or later, older versions can load the result'
         )
     try:
         if content.startswith(ZIP_START):
@@ -116,8 +118,8 @@ def read_torch(content: bytes, where: str) -> dict[Any, Any]:
                 unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > len(content):  # torch.save does not compress
                 raise UserError(
-                    f'{where} is refused, for it unpacks to {unpacked} bytes, more '
-                    'than it has; fetch it again'
+                    f'{where} is refused, because it unpacks to {unpacked} bytes, more than '
+                    'its size; download it again'
                 )
         with torch.serialization.safe_globals([argparse.Namespace]):
             entries = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
@@ -127,23 +129,23 @@ def read_torch(content: bytes, where: str) -> dict[Any, Any]:
         asked = re.search(r'GLOBAL ([\w.]+)', str(error))
         if asked:
             raise UserError(
-                f'{where} is refused, for it asks for {printable(asked[1])} where a weight file '
+                f'{where} is refused, because it asks for {printable(asked[1])}, and a weight file '
                 'needs tensors and plain values only; nothing of it was run'
             ) from error
         raise UserError(
-            f'{where} cannot be read as a PyTorch file: it is damaged, cut short, or made for '
-            'something else; fetch it again'
+            f'{where} cannot be read as a PyTorch file: it is damaged, cut short, or of another '
+            'kind; download it again'
         ) from error
     if not isinstance(entries, dict):
         raise UserError(
-            f'{where} holds a {type(entries).__name__} where a checkpoint holds a dict '
-            'of tensors; fetch it again'
+            f'{where} holds a {type(entries).__name__}, and a checkpoint holds a dict of tensors; '
+            'download it again'
         )
     return entries
 
 
-def unwrap(entries: dict[Any, Any], ema: bool, path: str | Path) -> tuple[dict[Any, Any], str]:
-    """Find the weights inside a checkpoint; return them and the entries passed on the way."""
+def unwrap(entries: dict[Any, Any], ema: bool, where: str) -> tuple[dict[Any, Any], str]:
+    """Find the weights inside a checkpoint; return them and the names of the outer entries."""
     order = AVERAGES if ema else (*WEIGHTS, *AVERAGES)
     passed: list[str] = []
     while len(passed) < len(WEIGHTS) + len(AVERAGES):
@@ -153,20 +155,20 @@ def unwrap(entries: dict[Any, Any], ema: bool, path: str | Path) -> tuple[dict[A
         passed.append(name)
         entries, order = entries[name], WEIGHTS
     if ema and not passed:
-        raise UserError(f'{path} holds no {" or ".join(AVERAGES)}; convert it without --ema')
+        raise UserError(f'{where} holds no {" or ".join(AVERAGES)}; leave out --ema')
     return entries, '.'.join(passed)
 
 
 def strip_module(entries: dict[Any, Any]) -> dict[Any, Any]:
-    """Cut the ``module.`` that a parallel wrapper put before every name."""
+    """Remove the ``module.`` that a parallel wrapper puts before every name."""
     prefix = 'module.'
     if all(isinstance(name, str) and name.startswith(prefix) for name in entries):
         return {name[len(prefix) :]: entry for name, entry in entries.items()}
     return entries
 
 
-def to_tensor(entry: Any, name: Any, path: str | Path) -> Tensor:
-    """Check that an entry is a plain tensor or array with a name, and return it as a tensor."""
+def to_tensor(entry: Any, name: Any, where: str) -> Tensor:
+    """Return an entry as a tensor, if the entry is a plain tensor or array with a name."""
     if isinstance(entry, PickledArray) and entry.value is not None:
         array = entry.value
         entry = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder('=')))
@@ -178,7 +180,7 @@ def to_tensor(entry: Any, name: Any, path: str | Path) -> Tensor:
     )
     if not isinstance(name, str) or not is_plain:
         raise UserError(
-            f'{path} holds a {type(entry).__name__} at {printable(str(name))} where a '
-            'weight file holds tensors by name; it is not of a DS-Net'
+            f'{where} holds a {type(entry).__name__} at {printable(str(name))}, and a weight file '
+            'holds tensors with names; pass a file of a DS-Net'
         )
     return entry.detach()

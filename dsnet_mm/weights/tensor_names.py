@@ -1,7 +1,7 @@
-"""Names of the published tensors beside this project's, for the same function.
+"""Translate this project's tensor names into the published ones.
 
-The tables have one direction, from this project's names to the published ones: what a file must
-hold follows from the model that it is for, so that nothing can be missing or left over unseen.
+The tables have one direction. The model determines which tensors a file must hold, therefore no
+tensor can be missing or left over unnoticed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BLOCK_LAYERS = {
     'ffn.fc2': 'mlp.fc2',
 }
 CLASSIFIER_LAYERS = {'neck.norm': 'norm', 'head.fc': 'head'}
-# what Paddle calls otherwise than PyTorch
+# names that differ between PyTorch and PaddlePaddle
 PADDLE_BUFFERS = {'running_mean': '_mean', 'running_var': '_variance'}
 
 
@@ -51,13 +51,13 @@ def published_name(name: str) -> str:
 
 
 def paddle_name(name: str) -> str:
-    """Translate a name of the classifier into PaddleClas' name."""
+    """Translate a name of the classifier into the name in PaddleClas."""
     layer, leaf = published_name(name).rsplit('.', 1)
     return f'{layer}.{PADDLE_BUFFERS.get(leaf, leaf)}'
 
 
 def count_blocks(published: list[str]) -> tuple[int, int, int, int]:
-    """Count the blocks of each stage that the published names speak of."""
+    """Count the blocks of each stage among published names."""
     found = (re.match(r'blocks([1-4])\.(\d+)\.', name) for name in published)
     stages = [stage for stage, _ in {match.groups() for match in found if match}]
     return tuple(stages.count(stage) for stage in '1234')
