@@ -1,0 +1,101 @@
+"""Draw the DS-Block into ``docs/images/block.svg``; run ``python docs/draw_block.py``.
+
+The background is transparent. Lines and free text have one grey that is readable on white and on
+black, and each box brings its own light fill with dark text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TARGET = Path(__file__).resolve().parent / 'images' / 'block.svg'
+WIDTH, HEIGHT = 960, 300
+GREY, INK = '#7a838d', '#1b1f24'
+BOTH, LOCAL, GLOBAL, ALIGN = '#e3e6ea', '#bfe3c9', '#bcd7f5', '#f7d9a8'
+TOP, MIDDLE, BOTTOM = 80, 150, 220  # centers of the three rows
+
+
+def box(x: int, y: int, width: int, height: int, fill: str, *lines: str) -> str:
+    """Return a rounded box centered at (x, y), with centered lines of text; the first one is bold."""
+    parts = [
+        f'<rect x="{x - width // 2}" y="{y - height // 2}" width="{width}" height="{height}" '
+        f'rx="7" fill="{fill}" stroke="{GREY}"/>'
+    ]
+    first = y + 4.5 - 8.5 * (len(lines) - 1)
+    for number, line in enumerate(lines):
+        weight = ' font-weight="bold"' if number == 0 else ''
+        parts.append(
+            f'<text x="{x}" y="{first + 17 * number}" fill="{INK}"{weight}>{line}</text>'
+        )
+    return '\n'.join(parts)
+
+
+def arrow(*points: tuple[int, int], both_ends: bool = False) -> str:
+    """Return a line through ``points`` with a head at the end, or at both ends."""
+    start = ' marker-start="url(#head)"' if both_ends else ''
+    path = ' '.join(f'{x},{y}' for x, y in points)
+    return f'<polyline points="{path}" marker-end="url(#head)"{start}/>'
+
+
+def plus(x: int, y: int) -> str:
+    """Return the sign of a sum."""
+    return (
+        f'<circle cx="{x}" cy="{y}" r="9"/>'
+        f'<path d="M{x - 5} {y}h10M{x} {y - 5}v10"/>'
+    )  # fmt: skip
+
+
+def label(x: int, y: int, text: str) -> str:
+    """Return text outside the boxes."""
+    return f'<text x="{x}" y="{y}" fill="{GREY}">{text}</text>'
+
+
+def draw() -> str:
+    """Return the block as SVG: the seven steps of ``dsnet_mm/models/reference.py``."""
+    lines = [
+        arrow((28, MIDDLE), (44, MIDDLE)),
+        arrow((146, MIDDLE), (168, MIDDLE)),
+        arrow((286, MIDDLE), (306, MIDDLE), (306, TOP), (328, TOP)),
+        arrow((306, MIDDLE), (306, BOTTOM), (328, BOTTOM)),
+        arrow((470, TOP), (668, TOP)),
+        arrow((470, BOTTOM), (668, BOTTOM)),
+        arrow((569, TOP + 6), (569, MIDDLE - 26), both_ends=True),
+        arrow((569, MIDDLE + 26), (569, BOTTOM - 6), both_ends=True),
+        arrow((780, MIDDLE), (796, MIDDLE)),
+        arrow((814, MIDDLE), (830, MIDDLE)),
+        arrow((918, MIDDLE), (936, MIDDLE)),
+        arrow((157, MIDDLE), (157, 26), (805, 26), (805, MIDDLE - 9)),
+        plus(805, MIDDLE),
+    ]
+    shapes = [
+        label(14, MIDDLE + 4, 'x'),
+        box(95, MIDDLE, 102, 58, BOTH, '1 position', 'x + dw 3×3'),
+        box(227, MIDDLE, 118, 58, BOTH, '2 split', 'norm, conv 1×1'),
+        box(399, TOP, 142, 58, LOCAL, '3 local stream', '+ dw 3×3, full size'),
+        box(399, BOTTOM, 142, 58, GLOBAL, '4 global stream', 'resize, + attention'),
+        box(569, MIDDLE, 142, 52, ALIGN, '5 alignment', '+ cross-attention'),
+        box(724, MIDDLE, 112, 198, BOTH, '6 fuse', 'resize global', 'back, concat,', 'conv 1×1'),
+        box(874, MIDDLE, 88, 58, BOTH, '7 MLP', '+ norm, MLP'),
+        label(948, MIDDLE + 4, 'y'),
+        label(430, 20, 'shortcut'),
+        label(399, BOTTOM + 50, 'grid of 1/8 to 1/2 of the map'),
+        label(569, BOTTOM + 50, 'the starred models'),
+    ]
+    body, text = '\n'.join(lines), '\n'.join(shapes)
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">
+<title>DS-Block: a local and a global stream, aligned by cross-attention, then fused</title>
+<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"
+orient="auto-start-reverse"><path d="M0 0L8 4L0 8z" fill="{GREY}" stroke="none"/></marker></defs>
+<g fill="none" stroke="{GREY}" stroke-width="1.6">
+{body}
+</g>
+<g font-family="Helvetica, Arial, sans-serif" font-size="13" text-anchor="middle">
+{text}
+</g>
+</svg>
+"""
+
+
+if __name__ == '__main__':
+    TARGET.write_text(draw(), encoding='utf-8')
+    print(f'wrote {TARGET}')
