@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 TARGET = Path(__file__).resolve().parent / 'images' / 'block.svg'
-WIDTH, HEIGHT = 960, 300
+WIDTH, HEIGHT = 980, 290
 GREY, INK = '#7a838d', '#1b1f24'
 BOTH, LOCAL, GLOBAL, ALIGN = '#e3e6ea', '#bfe3c9', '#bcd7f5', '#f7d9a8'
 TOP, MIDDLE, BOTTOM = 80, 150, 220  # centers of the three rows
@@ -53,33 +53,34 @@ def label(x: int, y: int, text: str) -> str:
 def draw() -> str:
     """Return the block as SVG: the seven steps of ``dsnet_mm/models/reference.py``."""
     lines = [
-        arrow((28, MIDDLE), (44, MIDDLE)),
-        arrow((146, MIDDLE), (168, MIDDLE)),
-        arrow((286, MIDDLE), (306, MIDDLE), (306, TOP), (328, TOP)),
-        arrow((306, MIDDLE), (306, BOTTOM), (328, BOTTOM)),
-        arrow((470, TOP), (668, TOP)),
-        arrow((470, BOTTOM), (668, BOTTOM)),
-        arrow((569, TOP + 6), (569, MIDDLE - 26), both_ends=True),
-        arrow((569, MIDDLE + 26), (569, BOTTOM - 6), both_ends=True),
-        arrow((780, MIDDLE), (796, MIDDLE)),
-        arrow((814, MIDDLE), (830, MIDDLE)),
-        arrow((918, MIDDLE), (936, MIDDLE)),
-        arrow((157, MIDDLE), (157, 26), (805, 26), (805, MIDDLE - 9)),
-        plus(805, MIDDLE),
+        arrow((24, MIDDLE), (40, MIDDLE)),
+        arrow((162, MIDDLE), (188, MIDDLE)),
+        arrow((308, MIDDLE), (326, MIDDLE), (326, TOP), (346, TOP)),
+        arrow((326, MIDDLE), (326, BOTTOM), (346, BOTTOM)),
+        arrow((492, TOP), (674, TOP)),
+        arrow((492, BOTTOM), (674, BOTTOM)),
+        arrow((583, TOP + 1), (583, MIDDLE - 27), both_ends=True),
+        arrow((583, MIDDLE + 27), (583, BOTTOM - 1), both_ends=True),
+        arrow((788, MIDDLE), (802, MIDDLE)),
+        arrow((820, MIDDLE), (836, MIDDLE)),
+        arrow((940, MIDDLE), (956, MIDDLE)),
+        arrow((173, MIDDLE), (173, 26), (811, 26), (811, MIDDLE - 9)),
+        plus(811, MIDDLE),
     ]
     shapes = [
         label(14, MIDDLE + 4, 'x'),
-        box(95, MIDDLE, 102, 58, BOTH, '1 position', 'x + dw 3×3'),
-        box(227, MIDDLE, 118, 58, BOTH, '2 split', 'norm, conv 1×1'),
-        box(399, TOP, 142, 58, LOCAL, '3 local stream', '+ dw 3×3, full size'),
-        box(399, BOTTOM, 142, 58, GLOBAL, '4 global stream', 'resize, + attention'),
-        box(569, MIDDLE, 142, 52, ALIGN, '5 alignment', '+ cross-attention'),
-        box(724, MIDDLE, 112, 198, BOTH, '6 fuse', 'resize global', 'back, concat,', 'conv 1×1'),
-        box(874, MIDDLE, 88, 58, BOTH, '7 MLP', '+ norm, MLP'),
-        label(948, MIDDLE + 4, 'y'),
-        label(430, 20, 'shortcut'),
-        label(399, BOTTOM + 50, 'grid of 1/8 to 1/2 of the map'),
-        label(569, BOTTOM + 50, 'the starred models'),
+        box(101, MIDDLE, 122, 58, BOTH, '1 position', '+ depthwise 3×3'),
+        box(248, MIDDLE, 120, 58, BOTH, '2 split', 'norm, conv 1×1'),
+        box(419, TOP, 146, 58, LOCAL, '3 local stream', '+ depthwise 3×3'),
+        box(419, BOTTOM, 146, 58, GLOBAL, '4 global stream', '+ self-attention'),
+        box(583, MIDDLE, 142, 54, ALIGN, '5 alignment', '+ cross-attention'),
+        box(731, MIDDLE, 114, 198, BOTH, '6 fuse', 'resize global', 'back, concat,', 'conv 1×1'),
+        box(888, MIDDLE, 104, 58, BOTH, '7 MLP', '+ norm, MLP'),
+        label(966, MIDDLE + 4, 'y'),
+        label(492, 18, 'shortcut'),
+        label(419, TOP - 36, 'full size'),
+        label(419, BOTTOM + 48, 'resized to 1/8 … 1/2'),
+        label(583, BOTTOM + 48, 'step 5: starred models'),
     ]
     body, text = '\n'.join(lines), '\n'.join(shapes)
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">
