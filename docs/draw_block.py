@@ -16,7 +16,7 @@ TOP, MIDDLE, BOTTOM = 80, 150, 220  # centers of the three rows
 
 
 def box(x: int, y: int, width: int, height: int, fill: str, *lines: str) -> str:
-    """Return a rounded box centered at (x, y), with centered lines of text; the first one is bold."""
+    """Return a rounded box with centered lines of text, the first one bold."""
     parts = [
         f'<rect x="{x - width // 2}" y="{y - height // 2}" width="{width}" height="{height}" '
         f'rx="7" fill="{fill}" stroke="{GREY}"/>'
@@ -24,9 +24,7 @@ def box(x: int, y: int, width: int, height: int, fill: str, *lines: str) -> str:
     first = y + 4.5 - 8.5 * (len(lines) - 1)
     for number, line in enumerate(lines):
         weight = ' font-weight="bold"' if number == 0 else ''
-        parts.append(
-            f'<text x="{x}" y="{first + 17 * number}" fill="{INK}"{weight}>{line}</text>'
-        )
+        parts.append(f'<text x="{x}" y="{first + 17 * number}" fill="{INK}"{weight}>{line}</text>')
     return '\n'.join(parts)
 
 
