@@ -30,9 +30,24 @@ def box(x: int, y: int, width: int, height: int, fill: str, *lines: str) -> str:
 
 def arrow(*points: tuple[int, int], both_ends: bool = False) -> str:
     """Return a line through ``points`` with a head at the end, or at both ends."""
-    start = ' marker-start="url(#head)"' if both_ends else ''
+    heads = [head(*points[-2:])]
+    if both_ends:
+        heads.append(head(points[1], points[0]))
     path = ' '.join(f'{x},{y}' for x, y in points)
-    return f'<polyline points="{path}" marker-end="url(#head)"{start}/>'
+    return '\n'.join([f'<polyline points="{path}"/>', *heads])
+
+
+def head(start: tuple[int, int], end: tuple[int, int]) -> str:
+    """Return the head at ``end`` of a horizontal or vertical line."""
+    x, y = end
+    dx, dy = ((a > b) - (a < b) for a, b in zip(end, start, strict=True))
+    back, side = (x - 9 * dx, y - 9 * dy), (4 * dy, 4 * dx)
+    corners = [
+        (x, y),
+        (back[0] + side[0], back[1] + side[1]),
+        (back[0] - side[0], back[1] - side[1]),
+    ]
+    return f'<polygon points="{" ".join(f"{a},{b}" for a, b in corners)}" fill="{GREY}"/>'
 
 
 def plus(x: int, y: int) -> str:
@@ -83,8 +98,6 @@ def draw() -> str:
     body, text = '\n'.join(lines), '\n'.join(shapes)
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">
 <title>DS-Block: a local and a global stream, aligned by cross-attention, then fused</title>
-<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"
-orient="auto-start-reverse"><path d="M0 0L8 4L0 8z" fill="{GREY}" stroke="none"/></marker></defs>
 <g fill="none" stroke="{GREY}" stroke-width="1.6">
 {body}
 </g>

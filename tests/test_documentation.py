@@ -44,7 +44,7 @@ RUN_BY = {
     'dsnet-mm test configs/pretrain': 'test_pretrain.py::test_commands',
     'dsnet-mm test configs/retinanet': 'test_readme.py::test_commands',
     'dsnet-mm train': 'test_own_data.py::test_train_and_test',
-    'dsnet-mm train configs/memorize': 'test_memorise.py::test_the_tool',
+    'dsnet-mm train configs/memorize': 'test_memorize.py::test_train',
     'dsnet-mm train configs/pretrain': 'test_pretrain.py::test_commands',
     'dsnet-mm train configs/retinanet': 'test_readme.py::test_commands',
     'dsnet-mm weights': 'test_weights_docs.py::test_commands_and_configs',
