@@ -45,9 +45,11 @@ bench: env  ## install, then measure the documented ratios of time and memory
 full: env  ## install, then train each COCO config at full size: two iterations, on a GPU 1000 more
 	$(RUN) -m pytest -q -s tests/full_size.py
 
-lint: env  ## install, then check style and format
+lint: env  ## install, then check style, format, spelling and the documentation site
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m codespell_lib
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict
 
 env:  ## install PyTorch, OpenMMLab and this project into a virtual environment
 	@$(PYTHON) tools/install.py --stack '$(STACK)' --venv '$(VENV)'

@@ -6,18 +6,20 @@ import inspect
 import json
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, dsnet_mm_ends, run_command
+from conftest import ROOT, dsnet_mm_ends, run_command, run_process
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, VISBACKENDS
 from mmengine.runner import load_checkpoint, set_random_seed
+from mmengine.visualization import Visualizer
 from test_check_data import ENTRY_FAULTS
 from test_convert_data import CLASSES, build
 from test_predict import make_detector
@@ -28,9 +30,10 @@ from dsnet_mm.engine.launch import load_config
 from dsnet_mm.errors import UserError
 
 TEXT = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8')
-COMMANDS = [
+LINES = [
     line for block in re.findall(r'```bash\n(.*?)```', TEXT, re.S) for line in block.splitlines()
 ]
+COMMANDS = [line for line in LINES if line.startswith('dsnet-mm')]
 FINETUNE = ROOT / 'configs' / 'finetune'
 SMALL = (
     'model.backbone.init_cfg=None load_from=None model.backbone.norm_eval=False '
@@ -57,19 +60,20 @@ def type_in(command, monkeypatch):
 
 
 def test_convert_and_check(place, monkeypatch, capsys):
-    convert, check, *_ = COMMANDS
+    convert, check, check_config, *_ = COMMANDS
     assert type_in(convert, monkeypatch) == 0
     assert "  data_root = 'data/own/'\n" in capsys.readouterr().out  # as the configs have it
     assert type_in(check, monkeypatch) == 0
     output = capsys.readouterr().out
     assert 'data/own/annotations/train.json: no problems' in output
     assert len(list((place / 'work_dirs/own_pictures').iterdir())) == 6
-    assert type_in(check.split(' --draw')[0].replace('train.json', 'val.json'), monkeypatch) == 0
+    for command in (check_config, check_config.replace('train.json', 'val.json')):
+        assert type_in(command, monkeypatch) == 0
 
 
 @pytest.mark.slow
 def test_train_and_test(place, monkeypatch):
-    convert, _, train, test, *_ = COMMANDS
+    convert, _, _, train, test, *_ = COMMANDS
     assert type_in(convert, monkeypatch) == 0
     for command in (train, test):
         _, *words = shlex.split(command.replace('epoch_8', 'epoch_1'))
@@ -81,7 +85,7 @@ def test_train_and_test(place, monkeypatch):
 
 def test_detect(place, monkeypatch, capsys):
     """With a small backbone and small images in the place of the config's, not trained."""
-    _, _, _, _, detect, *_ = COMMANDS
+    _, _, _, _, _, detect, *_ = COMMANDS
     config = 'finetune/retinanet_dsnet_s_finetune'
     (place / 'configs').unlink()
     (place / 'configs/finetune').mkdir(parents=True)
@@ -92,7 +96,7 @@ def test_detect(place, monkeypatch, capsys):
     output = capsys.readouterr().out
     found = json.loads((place / 'work_dirs/own_predictions/predictions.json').read_text())
     names = sorted(path.name for path in (place / 'data/own/JPEGImages').iterdir())
-    assert f'{len(found["annotations"])} objects on {len(names)} images' in output
+    assert f'{len(found["annotations"])} objects in {len(names)} images' in output
     assert [image['file_name'] for image in found['images']] == [f'JPEGImages/{n}' for n in names]
     drawn = place / 'work_dirs/own_predictions/pictures/JPEGImages'
     assert sorted(path.name for path in drawn.iterdir()) == names
@@ -213,7 +217,7 @@ def test_missing_weights_and_how_to_do_without(monkeypatch, tmp_path):
     given = {}
     for number in (3, 1):  # all at once; the last one when it was forgotten
         cfg = load_config(str(FINETUNE / 'retinanet_dsnet_s_finetune.py'), cfg_options=given)
-        with pytest.raises(UserError, match='dsnet-mm weights small --from FILE') as error:
+        with pytest.raises(UserError, match='tools/get_weights.py small') as error:
             check_initial_weights(cfg)
         options = str(error.value).split(' --cfg-options ')[1].split()
         assert len(options) == number
@@ -241,16 +245,14 @@ def test_weights_of_a_backbone_alone_are_told_in_one_sentence(tmp_path, monkeypa
     alone = {name.removeprefix('backbone.'): tensor for name, tensor in backbone.items()}
     for weights in ({**backbone, 'head.fc.weight': torch.ones(1)}, alone):
         assert not initial_weights.adds_to_backbone(model, weights, cfg)
-        assert 'weights of the backbone only; the other parts' in said.pop()
+        assert 'weights of the backbone alone, so the other parts' in said.pop()
     assert initial_weights.adds_to_backbone(model, state, cfg)
     assert not said
     cfg.load_from = 'other.pth'
     assert initial_weights.adds_to_backbone(model, backbone, cfg)
     count = f'{len(backbone)} of {len(backbone)} tensors of backbone, 0 of '
     assert said.pop().startswith(f'other.pth sets {count}')
-    with pytest.raises(
-        UserError, match='no tensor of it fits .* model.backbone.init_cfg='
-    ) as error:
+    with pytest.raises(UserError, match='nothing fits .* model.backbone.init_cfg=dict') as error:
         initial_weights.adds_to_backbone(model, alone, cfg)
     assert '\n' not in str(error.value)
 
@@ -259,7 +261,7 @@ def test_missing_weights_where_others_are_there(tmp_path):
     cfg = Config(dict(model=dict(backbone=dict(init_cfg=dict(checkpoint='none.pth')))))
     cfg.load_from = str(tmp_path / 'whole.pth')
     (tmp_path / 'whole.pth').touch()
-    with pytest.raises(UserError, match='leave the backbone to load_from with .*init_cfg=None$'):
+    with pytest.raises(UserError, match='leave them to load_from with .*init_cfg=None$'):
         check_initial_weights(cfg)
 
 
@@ -366,12 +368,37 @@ def test_stops(tmp_path, exact):
         )  # fmt: skip
 
 
+def test_mmdet_plots_logs():
+    """The script exists where the page looks for it; seaborn is not a dependency here."""
+    where, *plots = (line for line in LINES if 'MMDET' in line)
+    (python,) = re.findall(r'\$\((.*)\)', where)
+    folder = run_process(*shlex.split(python)[1:]).strip().splitlines()[-1]
+    assert len(plots) == 2
+    for _, script, *arguments in map(shlex.split, plots):
+        source = Path(script.replace('$MMDET', folder)).read_text()
+        for option in arguments:
+            assert not option.startswith('--') or f"'{option}'" in source
+        assert f"'{arguments[0]}'" in source
+
+
+def test_documented_settings_of_tensorboard(tmp_path):
+    (block,) = (part for part in TEXT.split('```python\n') if 'Tensorboard' in part)
+    path = tmp_path / 'config.py'
+    coco = ROOT / 'configs' / 'retinanet_dsnet_t_fpn_1x_coco.py'
+    path.write_text(f'_base_ = {str(coco)!r}\n{block.split("```")[0]}')
+    backends = Config.fromfile(path).visualizer.vis_backends
+    assert [backend.type for backend in backends] == ['LocalVisBackend', 'TensorboardVisBackend']
+    assert all(VISBACKENDS.get(backend.type) for backend in backends)
+    Visualizer(vis_backends=backends, save_dir=str(tmp_path)).add_scalar('loss', 1.0, 1)
+    assert list(tmp_path.rglob('events.out.tfevents*'))
+
+
 def test_words_of_the_checks():
     """What the page quotes of the checks is what they say, or what their tests plant."""
-    (table,) = re.findall(r'\| what is seen .*', TEXT, re.S)
+    (table,) = re.findall(r'\| symptom .*', TEXT, re.S)
     quoted = {
         word for row in table.splitlines()[2:] for word in re.findall('`(.+?)`', row.split('|')[3])
-    } - {'tools/train.py'}
+    } - {'dsnet-mm train'}
     source = ''.join(path.read_text() for path in (ROOT / 'dsnet_mm/data/checking').glob('*.py'))
     assert len(quoted) == 8
     for word in quoted:
