@@ -217,7 +217,7 @@ def test_missing_weights_and_how_to_do_without(monkeypatch, tmp_path):
     given = {}
     for number in (3, 1):  # all at once; the last one when it was forgotten
         cfg = load_config(str(FINETUNE / 'retinanet_dsnet_s_finetune.py'), cfg_options=given)
-        with pytest.raises(UserError, match='tools/get_weights.py small') as error:
+        with pytest.raises(UserError, match='dsnet-mm weights small --from FILE') as error:
             check_initial_weights(cfg)
         options = str(error.value).split(' --cfg-options ')[1].split()
         assert len(options) == number
@@ -245,14 +245,16 @@ def test_weights_of_a_backbone_alone_are_told_in_one_sentence(tmp_path, monkeypa
     alone = {name.removeprefix('backbone.'): tensor for name, tensor in backbone.items()}
     for weights in ({**backbone, 'head.fc.weight': torch.ones(1)}, alone):
         assert not initial_weights.adds_to_backbone(model, weights, cfg)
-        assert 'weights of the backbone alone, so the other parts' in said.pop()
+        assert 'weights of the backbone only; the other parts' in said.pop()
     assert initial_weights.adds_to_backbone(model, state, cfg)
     assert not said
     cfg.load_from = 'other.pth'
     assert initial_weights.adds_to_backbone(model, backbone, cfg)
     count = f'{len(backbone)} of {len(backbone)} tensors of backbone, 0 of '
     assert said.pop().startswith(f'other.pth sets {count}')
-    with pytest.raises(UserError, match='nothing fits .* model.backbone.init_cfg=dict') as error:
+    with pytest.raises(
+        UserError, match='no tensor of it fits .* model.backbone.init_cfg='
+    ) as error:
         initial_weights.adds_to_backbone(model, alone, cfg)
     assert '\n' not in str(error.value)
 
@@ -261,7 +263,7 @@ def test_missing_weights_where_others_are_there(tmp_path):
     cfg = Config(dict(model=dict(backbone=dict(init_cfg=dict(checkpoint='none.pth')))))
     cfg.load_from = str(tmp_path / 'whole.pth')
     (tmp_path / 'whole.pth').touch()
-    with pytest.raises(UserError, match='leave them to load_from with .*init_cfg=None$'):
+    with pytest.raises(UserError, match='leave the backbone to load_from with .*init_cfg=None$'):
         check_initial_weights(cfg)
 
 
