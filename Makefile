@@ -60,7 +60,7 @@ lock: env  ## update the lock files of both stacks; LOCK=--upgrade takes the new
 	for stack in openmmlab onedl; do \
 		lock=requirements/$$stack.lock && sed 's/===/==/' $$lock > $$lock.new && \
 		$(RUN) -m uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate $(LOCK) \
-			--extra $$stack --extra export --group dev pyproject.toml -o $$lock.new && \
+			--extra $$stack --extra export --extra safetensors --group dev pyproject.toml -o $$lock.new && \
 		sed -i -E 's/^(torch|torchvision)==+/\1===/' $$lock.new && mv $$lock.new $$lock || exit 1; \
 	done
 
