@@ -166,7 +166,7 @@ def test_broken_images_among_others_are_named_and_skipped(
         skipped = [line for line in said.err.splitlines() if line.startswith('skipped: ')]
         names = [pictures / 'broken.jpg', pictures / 'more' / 'empty.png']
         assert skipped == [
-            f'skipped: {name} cannot be read as an image; remove it or store it anew'
+            f'skipped: {name} cannot be read as an image; remove it or save it again'
             for name in names
         ]
         images = json.loads((out / 'predictions.json').read_text())['images']
@@ -214,7 +214,7 @@ def other_model(folder: Path) -> Path:
     ('fault', 'words'),
     [
         ('missing', 'nowhere does not exist; give an image'),
-        ('empty', 'holds no images; they end in'),
+        ('empty', 'contains no images; pass a folder with'),
         ('text', 'notes.txt is neither an image'),
         ('broken image', 'broken.jpg cannot be read as an image'),
         ('broken video', 'broken.mp4 cannot be read as a video'),
