@@ -84,7 +84,7 @@ def test_train_and_test(place, monkeypatch):
 
 
 def test_detect(place, monkeypatch, capsys):
-    """With a small backbone and small images in the place of the config's, not trained."""
+    """Run an untrained small backbone on small images instead of the config's."""
     _, _, _, _, _, detect, *_ = COMMANDS
     config = 'finetune/retinanet_dsnet_s_finetune'
     (place / 'configs').unlink()
@@ -395,8 +395,8 @@ def test_documented_settings_of_tensorboard(tmp_path):
     assert list(tmp_path.rglob('events.out.tfevents*'))
 
 
-def test_words_of_the_checks():
-    """What the page quotes of the checks is what they say, or what their tests plant."""
+def test_quoted_titles_of_the_checks():
+    """Check that the titles that the page quotes exist."""
     (table,) = re.findall(r'\| symptom .*', TEXT, re.S)
     quoted = {
         word for row in table.splitlines()[2:] for word in re.findall('`(.+?)`', row.split('|')[3])
