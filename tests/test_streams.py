@@ -93,7 +93,7 @@ def test_the_command(detector, tmp_path, monkeypatch):
     assert drawn.shape[1] > 4 * drawn.shape[0]
     assert 'streams.png stands already' in run()
     for arguments, words in (
-        (['--at', 80, 0], 'is outside of'),
+        (['--at', 80, 0], 'is outside'),
         (['--stage', 5], 'stage 5 does not exist'),
         (['--block', 2], 'block 2 does not exist'),
         (['--out', tmp_path / 'streams.txt'], 'must end in .png or .svg'),
