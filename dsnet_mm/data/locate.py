@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, counted
 
 from .shapes import METAINFO
 
@@ -134,7 +134,7 @@ def _check_class_folders(dataset: ConfigDict) -> None:
     found = sum(entry.is_dir() for entry in os.scandir(folder))
     if wanted and found != wanted:
         raise UserError(
-            f'{folder} has {found} folders, but the dataset has {wanted} classes; sort the images '
-            f'into one folder per class'
+            f'{folder} has {counted(found, "folder")}, but the dataset has {wanted} classes; '
+            'sort the images into one folder per class'
             + (f' or list them in {osp.join(root, "meta", "")}' if kind == 'ImageNet' else '')
         )
