@@ -1,5 +1,5 @@
 # The commands of this project; `make help` lists them.
-# openmmlab, onedl, or auto: the official packages where they can be built, else the OneDL forks.
+# openmmlab, onedl, or auto: the official packages if they support this Python, else OneDL's forks.
 STACK ?= auto
 PYTHON ?= python3
 SEEDS ?= 1
@@ -7,14 +7,15 @@ JOBS ?= 2
 VENV ?= .venv$(if $(filter onedl,$(STACK)),-onedl)
 RUN = "$(VENV)/bin/python"
 
-# glibc would return the memory of each tensor to the system, which costs a tenth of the time.
+# Without these settings, glibc returns the memory of each tensor to the system, which takes a tenth
+# of the training time.
 KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648
 
-# Two processes of one thread each: the tests do much, but nothing large. The files run in order:
-# sorted by their number of tests, the slowest would come last.
+# Two processes with one thread each suit many small tests. The files run in alphabetical order,
+# because pytest-xdist would otherwise start the slowest files last.
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q --durations=10 -n 2 --dist loadfile --no-loadscope-reorder
 
-# The Python path of the shell does not belong to the environment.
+# The environment must not import packages from the Python path of the shell.
 unexport PYTHONPATH PYTHONHOME
 
 .PHONY: help demo compare test test-models quick bench full lint env lock clean
@@ -42,7 +43,7 @@ quick: env  ## install, then run the tests that take seconds
 bench: env  ## install, then measure the documented ratios of time and memory
 	$(RUN) -m pytest -q -s tests/bench_ratios.py
 
-full: env  ## install, then train each COCO config at full size: two iterations, on a GPU 1000 more
+full: env  ## install, then train each COCO config at full size: two iterations, and 1000 on a GPU
 	$(RUN) -m pytest -q -s tests/full_size.py
 
 lint: env  ## install, then check style, format, spelling and the documentation site
@@ -54,9 +55,9 @@ lint: env  ## install, then check style, format, spelling and the documentation 
 env:  ## install PyTorch, OpenMMLab and this project into a virtual environment
 	@$(PYTHON) tools/install.py --stack '$(STACK)' --venv '$(VENV)'
 
-# === excludes local versions such as 2.13.0+cpu, which no torchvision of the lock fits; uv keeps the
-# versions of an existing lock only where they are written with ==.
-lock: env  ## update the lock files of both stacks; LOCK=--upgrade takes the newest versions
+# === excludes local versions such as 2.13.0+cpu, which match no torchvision in the lock. uv keeps the
+# versions of an existing lock only if they are written with ==.
+lock: env  ## update the lock files of both stacks; LOCK=--upgrade uses the newest versions
 	for stack in openmmlab onedl; do \
 		lock=requirements/$$stack.lock && sed 's/===/==/' $$lock > $$lock.new && \
 		$(RUN) -m uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate $(LOCK) \
@@ -64,7 +65,7 @@ lock: env  ## update the lock files of both stacks; LOCK=--upgrade takes the new
 		sed -i -E 's/^(torch|torchvision)==+/\1===/' $$lock.new && mv $$lock.new $$lock || exit 1; \
 	done
 
-clean:  ## remove what was built, and the virtual environments made here
+clean:  ## remove build outputs and the virtual environments of `make env`
 	rm -rf build dist dsnet_mm.egg-info .pytest_cache .ruff_cache
 	for venv in .venv .venv-onedl; do \
 		if [ -e "$$venv/dsnet-mm.stack" ]; then rm -rf "$$venv"; fi; \

@@ -9,12 +9,12 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-# Travels inside the wheel as dsnet_mm/.mim, where OpenMMLab's own packages keep theirs.
+# Copied to dsnet_mm/.mim in the wheel, as in the packages of OpenMMLab.
 MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
 
 
 class BuildWithConfigs(build_py):
-    """Copy configs and tools into the package; an editable install reads the clone's own."""
+    """Copy configs and tools into the package; editable installs use those of the clone."""
 
     def run(self) -> None:
         """Build the package, then add ``MIM_CONTENT`` to it."""

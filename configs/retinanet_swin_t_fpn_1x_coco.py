@@ -6,5 +6,5 @@ _base_ = [
     '_base_/runtime.py',
 ]
 
-# RetinaNet leaves out the finest map, and Swin has a norm for each map it returns.
+# RetinaNet does not use the finest map, and Swin has a norm for each output map.
 model = dict(backbone=dict(out_indices=(1, 2, 3)))

@@ -1,6 +1,6 @@
-"""Which PyTorch and OpenMMLab versions this plug-in works with, and what to type where it does not.
+"""Check the versions of PyTorch and OpenMMLab, and give the commands that fix problems.
 
-Standard library only: it has to work exactly where the packages it judges do not.
+This module imports only the standard library, because the other packages may be broken.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from .errors import UserError
 
 
 class UnfitEnvironment(UserError):
-    """The installed packages do not fit this plug-in.
+    """Report installed packages that do not work with this plug-in.
 
-    Not an ``ImportError``: mmengine replaces those of ``custom_imports`` by one that only lists
-    ``sys.path``, and the user would never read what to do.
+    This is not an ``ImportError``, because mmengine replaces ImportErrors of ``custom_imports`` by
+    one that only lists ``sys.path``, which would hide the remedy.
     """
 
 
 @dataclass(frozen=True)
 class Package:
-    """A distribution, the module it provides and the versions that fit: ``low <= v < below``."""
+    """Hold a distribution, its module, and the supported versions ``low <= v < below``."""
 
     distribution: str
     module: str
@@ -37,12 +37,12 @@ class Package:
 
     @property
     def requirement(self) -> str:
-        """The bounds as pip takes them."""
+        """Return the bounds as a requirement for pip."""
         return f'{self.distribution}>={self.low}' + (f',<{self.below}' if self.below else '')
 
 
 TORCH = Package('torch', 'torch', '2.1')
-# mmdet 3.3 itself refuses mmcv 2.2; older mmengines fail on torch >= 2.1's optimizers.
+# mmdet 3.3 rejects mmcv 2.2. Older versions of mmengine fail on the optimizers of torch >= 2.1.
 STACKS = {
     'openmmlab': (
         TORCH,
@@ -59,9 +59,9 @@ STACKS = {
         Package('onedl-mmpretrain', 'mmpretrain', '1.3', '1.4', optional=True),
     ),
 }
-# Distributions that put another mmcv in the place of the compiled one.
+# Distributions that replace the compiled mmcv by another one.
 WRONG_MMCV = {
-    'mmcv-lite': 'mmcv-lite lacks the compiled operations that detectors need',
+    'mmcv-lite': 'mmcv-lite lacks the compiled operators that detectors need',
     'mmcv-full': 'mmcv-full belongs to the outdated OpenMMLab 1.x',
 }
 TRIED_MMCV = {'mmcv': '2.1.0', 'onedl-mmcv': '2.3.6'}
@@ -71,7 +71,7 @@ BESIDE = ('torchvision', 'numpy', 'opencv-python', 'opencv-python-headless', 'py
 def version_key(version: str) -> tuple[tuple[int, ...], int, int]:
     """Return a key that orders versions: ``2.0.0rc4 < 2.0 == 2.0.0+cpu < 2.1``.
 
-    Neither ``packaging`` nor a ``digit_version`` is there when the stack is missing.
+    Without the stack, neither ``packaging`` nor mmengine's ``digit_version`` is available.
     """
     match = re.match(r'v?(\d+(?:\.\d+)*)[._-]?(dev|a|b|rc)?(\d*)', version)
     if match is None:
@@ -84,7 +84,7 @@ def version_key(version: str) -> tuple[tuple[int, ...], int, int]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the version of every distribution that matters here and is installed."""
+    """Return the versions of the installed distributions that this module checks."""
     names = {package.distribution for stack in STACKS.values() for package in stack}
     found = {}
     for name in sorted(names | set(WRONG_MMCV) | set(BESIDE)):
@@ -92,21 +92,21 @@ def installed_versions() -> dict[str, str]:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-        if version:  # a half removed distribution has none
+        if version:  # a partially removed distribution has none
             found[name] = version
     return found
 
 
 def stack_of(installed: Mapping[str, str]) -> str:
-    """Return the name of the stack that ``installed`` belongs to, the official one by default."""
+    """Return the name of the installed stack, the official one by default."""
     return 'onedl' if any(name.startswith('onedl-') for name in installed) else 'openmmlab'
 
 
 def version_problems(installed: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each thing in ``installed`` that is missing or does not fit.
+    """Return one sentence for each package that is missing or has an unsupported version.
 
     Args:
-        installed: distribution name to version, as :func:`installed_versions` returns it.
+        installed: Version of each distribution, as :func:`installed_versions` returns it.
     """
     stack = stack_of(installed)
     problems = []
@@ -116,20 +116,20 @@ def version_problems(installed: Mapping[str, str]) -> list[str]:
         both = [name for name in installed if name.startswith('onedl-')] + mixed
         problems.append(
             f'{_listed(mixed)} of OpenMMLab and {_listed(both[: -len(mixed)])} of OneDL overwrite '
-            f"each other's files: type `pip uninstall -y {' '.join(both)}`, then install one of "
+            f"each other's files: run `pip uninstall -y {' '.join(both)}`, then install one of "
             'the two stacks with `make env` in a clone of dsnet-mm'
         )
     for name, reason in WRONG_MMCV.items():
         if name in installed:
-            problems.append(f'{reason}: type `{build_command(stack, uninstall=name)}`')
+            problems.append(f'{reason}: run `{build_command(stack, uninstall=name)}`')
     if problems:
         return problems
     for package in STACKS[stack]:
         problems += _bounds_problem(package, installed)
     if stack == 'openmmlab' and 'mmengine' in installed and find_spec('pkg_resources') is None:
         problems.append(
-            'mmengine needs pkg_resources, which this setuptools lacks or setuptools is missing: '
-            'type `pip install "setuptools<81"`'
+            'mmengine needs pkg_resources, which the installed setuptools does not provide: run '
+            '`pip install "setuptools<81"`'
         )
     return problems
 
@@ -137,23 +137,23 @@ def version_problems(installed: Mapping[str, str]) -> list[str]:
 def _bounds_problem(package: Package, installed: Mapping[str, str]) -> list[str]:
     name, version = package.distribution, installed.get(package.distribution)
     if version is None:
-        # A source folder on the path carries no metadata; its version is its owner's business.
+        # A source folder on the path has no metadata, so its version cannot be checked.
         if package.optional or find_spec(package.module) is not None:
             return []
         fault = f'{name} is not installed'
     elif version_key(version) < version_key(package.low):
-        fault = f'{name} {version} is too old, {package.low} is the first that fits'
+        fault = f'{name} {version} is too old, it must be at least {package.low}'
     elif package.below and version_key(version) >= version_key(package.below):
-        fault = f'{name} {version} is too new, it has to be below {package.below}'
+        fault = f'{name} {version} is too new, it must be below {package.below}'
     else:
         return []
     if name in TRIED_MMCV:
-        return [f'{fault}: type `{build_command(stack_of({name: ""}))}`']
-    return [f'{fault}: type `pip install "{package.requirement}"`']
+        return [f'{fault}: run `{build_command(stack_of({name: ""}))}`']
+    return [f'{fault}: run `pip install "{package.requirement}"`']
 
 
 def build_command(stack: str, uninstall: str = '') -> str:
-    """Return the commands that build and install the mmcv of ``stack`` for the torch at hand."""
+    """Return the commands that build and install the mmcv of ``stack`` for the installed torch."""
     name = 'onedl-mmcv' if stack == 'onedl' else 'mmcv'
     remove = f'pip uninstall -y {uninstall} && ' if uninstall else ''
     return (
@@ -164,25 +164,25 @@ def build_command(stack: str, uninstall: str = '') -> str:
 
 
 def import_problems(installed: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each of the compiled packages that is there but does not import."""
+    """Return a sentence on the first installed binary package that cannot be imported."""
     torch = installed.get('torch', '')
     advice = {
-        'torch': f'type `pip install --force-reinstall --no-deps torch=={torch}`',
-        'torchvision': f'type `{_torchvision_command(torch)}`',
-        'cv2': 'type `pip uninstall -y opencv-python opencv-python-headless && '
+        'torch': f'run `pip install --force-reinstall --no-deps torch=={torch}`',
+        'torchvision': f'run `{_torchvision_command(torch)}`',
+        'cv2': 'run `pip uninstall -y opencv-python opencv-python-headless && '
         'pip install opencv-python-headless`',
-        'mmcv.ops': 'it was built without its operations or for another torch, so '
-        f'type `{build_command(stack_of(installed))}`',
+        'mmcv.ops': 'mmcv was built without its operators or for another torch; run '
+        f'`{build_command(stack_of(installed))}`',
     }
     for module, what_to_do in advice.items():
         if find_spec(module.partition('.')[0]) is None:
             continue
         try:
             importlib.import_module(module)
-        except Exception as error:  # a wrong binary raises whatever its loader likes
+        except Exception as error:  # a broken binary can raise any error
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            # The later ones import the earlier ones: only the first failure is the cause.
-            return [f'{module} cannot be imported beside torch {torch} ({reason}): {what_to_do}']
+            # Later modules import earlier ones, so only the first failure is the cause.
+            return [f'{module} cannot be imported with torch {torch} ({reason}): {what_to_do}']
     return []
 
 
@@ -195,7 +195,7 @@ def _torchvision_command(torch: str) -> str:
 
 
 def problems() -> list[str]:
-    """Return one sentence for each thing that keeps this plug-in from working, worst first."""
+    """Return one sentence for each problem that keeps this plug-in from working, worst first."""
     installed = installed_versions()
     return version_problems(installed) or import_problems(installed)
 
@@ -204,12 +204,12 @@ def register_modules() -> None:
     """Register the models and hooks of this project with OpenMMLab.
 
     Raises:
-        UnfitEnvironment: If a package that they need is missing, broken or of an unfit version.
+        UnfitEnvironment: If a required package is missing, broken or has an unsupported version.
     """
     try:
         for module in ('models', 'weights.address', 'engine'):
             importlib.import_module(f'dsnet_mm.{module}')
-    except Exception as error:  # wrong versions and wrong binaries raise whatever they like
+    except Exception as error:  # wrong versions and broken binaries can raise any error
         found = problems()
         if not found:
             raise
@@ -219,17 +219,17 @@ def register_modules() -> None:
 
 def runs_own_command() -> bool:
     """Return whether this process is `dsnet-mm` or `dsnet-mm doctor`."""
-    # While Python looks for the module to run, it imports the package, with '-m' as argv[0].
+    # Python imports the package before it runs the module; argv[0] is still '-m' then.
     words = sys.orig_argv
     as_module = sys.argv[:1] == ['-m'] and words[words.index('-m') + 1 :][:1] == ['dsnet_mm']
     return as_module or Path(sys.argv[0] if sys.argv else '').name == 'dsnet-mm'
 
 
 def configs_dir() -> Path:
-    """Return the folder of this project's configs, in a clone as in an installed wheel.
+    """Return the folder of this project's configs, in a clone or in an installed wheel.
 
     Raises:
-        UnfitEnvironment: if the package was copied without its configs.
+        UnfitEnvironment: If the package was copied without its configs.
     """
     package = Path(__file__).resolve().parent
     if (package / '.mim' / 'configs').is_dir():
@@ -238,7 +238,7 @@ def configs_dir() -> Path:
     if (clone / 'setup.py').is_file() and (clone / 'configs').is_dir():
         return clone / 'configs'
     raise UnfitEnvironment(
-        f'{package} lacks its configs: type `pip install .` in a clone of dsnet-mm'
+        f'{package} lacks its configs: run `pip install .` in a clone of dsnet-mm'
     )
 
 

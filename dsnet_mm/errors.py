@@ -1,16 +1,16 @@
-"""Errors that a user can fix, and the wording of counts."""
+"""Define errors that a user can fix, and format counts."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """A fault the user can mend; its message is one sentence: what, where, what to do."""
+    """Report a problem that the user can fix, in one sentence: what failed, where, what to do."""
 
 
 class ConfigError(UserError, ValueError):
-    """An argument of a model, or a setting of a config, that cannot be used."""
+    """Report an unusable argument of a model or setting of a config."""
 
 
 def counted(number: int, one: str, more: str | None = None) -> str:
-    """Return '1 image', or '2 images'; ``more`` is the plural where it is not ``one`` with an s."""
+    """Return '1 image' or '2 images'; ``more`` is an irregular plural."""
     return f'{number} {one if number == 1 else more or one + "s"}'

@@ -1,4 +1,4 @@
-"""Bad input to every tool: one sentence with the remedy, a status that is not 0, and no trace."""
+"""Test bad input to every command: one sentence, an exit status other than 0, no files written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEMO = ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py'
 CLASSIFIER = ROOT / 'configs' / 'pretrain' / 'dsnet_t_in1k.py'
 HALF = b'half a file'
 
-# tool and what is typed behind it (SHAPES is a data set that is whole), and what is to be said
+# subcommand and arguments (SHAPES is a complete dataset), and words of the message
 CASES = """
 train none.py | none.py is no file; give the path
 train folder | folder is no file; give the path
@@ -69,34 +69,34 @@ weights huge | choose from
 weights tiny --from none.pdparams | none.pdparams cannot be read
 weights tiny --url ftp://a/b | ftp://a/b does not begin with
 weights tiny --out text.txt | text.txt already exists and is not the converted
-info none.py | none.py does not exist; give the path
+info none.py | none.py does not exist; pass the path
 info syntax.py | no model can be built from syntax.py
 info DEMO --size 0 5 | --size 0 5 must be at least one pixel
-info DEMO --size 64 64 --write text.txt | text.txt has no place for the model table; add
-info DEMO --size 64 64 --write none.md | none.md cannot be read
-benchmark none | none is unknown; give the path of a config
-benchmark dsnet_t --sizes large | large is no size; write HEIGHTxWIDTH
-benchmark dsnet_t --sizes 0x5 | 0x5 is no size
+info DEMO --size 64 64 --write text.txt | text.txt lacks the comments of the model table; add
+info DEMO --size 64 64 --write none.md | none.md cannot be read (
+benchmark none | none is unknown; pass the path of a config
+benchmark dsnet_t --sizes large | large is not an image size; write HEIGHTxWIDTH
+benchmark dsnet_t --sizes 0x5 | 0x5 is not an image size
 benchmark dsnet_t --batches 0 | 0 images of 800x1344 pixels cannot be measured
 benchmark dsnet_t --rounds 0 | at least one candidate and one round
 benchmark dsnet_t --dtype int8 | choose from
-benchmark dsnet_t --device cuda | no GPU is found; use the device cpu
+benchmark dsnet_t --device cuda | PyTorch finds no GPU; pass --device cpu
 benchmark dsnet_t --plot none/x.png | none/x.png cannot be written; choose another place
 benchmark dsnet_t --plot picture.png | picture.png stands already; name another
 benchmark dsnet_t --json folder --force | folder is a folder; name a file
 benchmark dsnet_t --markdown text.txt | text.txt stands already; name another
 benchmark dsnet_t --plot x.docx | --plot x.docx must end in .png or .svg
-predict DEMO other.pth none.jpg | none.jpg does not exist; give an image
-predict DEMO other.pth text.txt | text.txt is neither an image
-predict DEMO other.pth folder | folder holds no images
+predict DEMO other.pth none.jpg | none.jpg does not exist; pass an image
+predict DEMO other.pth text.txt | text.txt is not supported; pass an image
+predict DEMO other.pth folder | folder contains no images; pass
 predict DEMO other.pth half.mp4 | half.mp4 cannot be read as a video
-predict DEMO other.pth empty.avi | empty.avi is a video without frames; store it anew
+predict DEMO other.pth empty.avi | empty.avi is a video without frames; encode it again
 predict DEMO other.pth picture.png --score 2 | --score 2.0 must be between 0 and 1
 predict DEMO other.pth picture.png --out full | full holds files already; name another folder
 predict DEMO other.pth picture.png --out text.txt | text.txt is no folder; name another
 predict DEMO other.pth picture.png --out text.txt --force | text.txt is no folder; name another
 predict DEMO other.pth picture.png --out text.txt/x | since text.txt is no folder; name another
-predict DEMO other.pth drawn/pictures --out drawn --force | is the folder of the pictures; choose
+predict DEMO other.pth drawn/pictures --out drawn --force | contains only earlier drawings; choose
 predict DEMO other.pth picture.png --device tpu | --device tpu is not of this machine; give cpu
 predict DEMO none.pth picture.png | none.pth is not a file
 predict CLASSIFIER other.pth picture.png | is not of a detector
@@ -104,44 +104,44 @@ streams DEMO other.pth none.jpg | none.jpg does not exist
 streams DEMO other.pth half.png | half.png cannot be read as an image
 streams DEMO other.pth empty.png | empty.png cannot be read as an image; remove
 streams DEMO other.pth folder.png | folder.png is a folder; pass an image
-streams DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside of
+streams DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside picture.png; pass X below 60
 streams DEMO other.pth picture.png --out x.txt | --out x.txt must end in .png or .svg
 streams DEMO other.pth picture.png --out none/x.png | or make the folder none
 streams DEMO other.pth picture.png --out text.txt/x.png | text.txt/x.png cannot be written
 streams DEMO other.pth picture.png --out folder.png --force | folder.png is a folder; name
 streams DEMO other.pth picture.png --out picture.png | picture.png stands already
-export none.py out.onnx | none.py does not exist; give the path
+export none.py out.onnx | none.py does not exist; pass the path
 export syntax.py out.onnx | no model can be built from syntax.py
 export CONFIG other.pth | the graph other.pth must end in .onnx
 export CONFIG none.pth out.onnx | none.pth is not a file
 export CONFIG other.pth out.onnx | other.pth does not fit the model
-export CONFIG out.onnx --size 320 | --size: 320 is no size
-export CONFIG out.onnx --size 0x320 | --size: 0x320 is no size
+export CONFIG out.onnx --size 320 | --size: 320 is not an image size
+export CONFIG out.onnx --size 0x320 | --size: 0x320 is not an image size
 export DEMO text.txt/out.onnx | text.txt is no folder; name another
 compare --suite mine | choose from
 compare --only nothing | no config of the suite shapes matches nothing; they are
 compare --seeds 0 | --seeds: 0 must be at least 1
 compare --work-dirs text.txt | since text.txt is no folder; name another
-compare --work-dirs folder | none of these runs in folder is finished
+compare --work-dirs folder | folder contains no finished run of the suite shapes
 compare --work-dirs folder --out text.txt | text.txt is no folder; name another
 compare --work-dirs text.txt --out folder --run | text.txt is no folder; name another
-check-data none.json folder | none.json cannot be read: No such file
-check-data half.json folder | half.json is no JSON
-check-data list.json folder | list.json holds a list, but
-check-data coco.json none | none is no folder; give the one to which
+check-data none.json folder | none.json cannot be read (No such file
+check-data half.json folder | half.json is not valid JSON
+check-data list.json folder | list.json contains a list, but
+check-data coco.json none | none is not a folder; pass the folder to which
 check-data coco.json folder --draw full | another folder by --draw
 check-data coco.json folder --draw text.txt/x | since text.txt is no folder; name another
-check-data none.json folder --draw new | none.json cannot be read: No such file
+check-data none.json folder --draw new | none.json cannot be read (No such file
 check-data coco.json folder --config none.py | none.py is no file; give the path
-convert-data voc none out | none is no folder; give the folder of the set
-convert-data voc folder out | folder has no XML file in it; give
-convert-data yolo folder out | folder has 0 images but no text file
-convert-data voc folder out --val 2 | --val is 2, but must be a share
+convert-data voc none out | none is not a folder; pass the folder of the dataset
+convert-data voc folder out | folder contains no XML file; pass
+convert-data yolo folder out | folder contains 0 images but no text file
+convert-data voc folder out --val 2 | --val is 2 but must be at least 0
 convert-data coco folder out | choose from
-shapes --root out --size 1 | --size is 1, but must be at least 32
-shapes --root out --train -1 | --train is -1, but must be at least 1
-shapes --root foreign | foreign holds other files than such a set; choose
-shapes --root text.txt | cannot write text.txt: Not a directory; give
+shapes --root out --size 1 | --size is 1 but must be at least 32
+shapes --root out --train -1 | --train is -1 but must be at least 1
+shapes --root foreign | foreign is not a folder of synthetic shapes; choose
+shapes --root text.txt | cannot write text.txt (Not a directory); choose
 demo --work-dir text.txt --data-root out | another folder by --work-dir
 demo --work-dir out --data-root out --epochs 0 | --epochs: 0 must be at least 1
 demo --work-dir out --data-root out --train 0 | --train: 0 must be at least 1
@@ -156,7 +156,7 @@ def cases():
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory) -> Path:
-    """A folder with files that are something else than they should be."""
+    """Return a folder with unusable files of all kinds."""
     place = tmp_path_factory.mktemp('place')
     (place / 'folder').mkdir()
     (place / 'full').mkdir()
@@ -193,7 +193,7 @@ def place(tmp_path_factory) -> Path:
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
-    """All that lies below a folder."""
+    """Return all files and folders below a folder, with their content."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob('*')
@@ -203,19 +203,21 @@ def content(folder: Path) -> dict[str, bytes | None]:
 @pytest.mark.parametrize(('command', 'words'), list(cases()))
 def test_one_sentence(command, words, place, shapes_root, monkeypatch, capsys):
     if torch.cuda.is_available() and ('--amp' in command or 'cuda' in command):
-        pytest.skip('a GPU is there')
+        pytest.skip('this machine has a GPU')
     names = dict(CONFIG=CONFIG, DEMO=DEMO, CLASSIFIER=CLASSIFIER, SHAPES=shapes_root)
     name, *arguments = (str(names.get(word, word)) for word in command)
     monkeypatch.chdir(place)
     before = content(place)
     code = dsnet_mm_ends(name, *arguments)
     assert content(place) == before
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert code not in (0, None)
-    # argparse tells the usage, then what is wrong
+    # argparse prints the usage before the error
     sentence = (
-        said.err.strip().splitlines()[-1].removeprefix(f'dsnet-mm {name}: ') if code == 2 else code
+        printed.err.strip().splitlines()[-1].removeprefix(f'dsnet-mm {name}: ')
+        if code == 2
+        else code
     )
     assert re.fullmatch(r'error: [^\n]+', sentence)
     assert words in sentence
-    assert 'Traceback' not in said.out + said.err
+    assert 'Traceback' not in printed.out + printed.err

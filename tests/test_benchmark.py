@@ -1,4 +1,4 @@
-"""The benchmark: what it measures, in which order, and what it makes of the figures."""
+"""Test the benchmark: measured parts, order of runs, and reports."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ model = dict(
     bbox_head=dict(in_channels=8, feat_channels=8, stacked_convs=1))
 """
 SMALL = dict(height=64, width=96)
-SCALARS = 64  # bytes that numbers within an expression take
+SCALARS = 64  # bytes of scalars in an expression
 
 
 @pytest.fixture(autouse=True)
@@ -43,14 +43,14 @@ def _small_matrix_product(monkeypatch):
 
 @pytest.fixture
 def detector(tmp_path):
-    """Path of the config of a detector that takes milliseconds."""
+    """Return the path of the config of a detector that runs in milliseconds."""
     path = tmp_path / 'tiny_detector.py'
     path.write_text(TINY_DETECTOR)
     return path
 
 
 def result(name, seconds, peak_bytes=None, macs=1000, **setting):
-    """A result as if measured, the matrix product running at 1000 MACs per second."""
+    """Return a result with a matrix product of 1000 MACs per second."""
     rate = (1000.0,) * len(seconds)
     return Result(name, Setting(**setting), 10, macs, tuple(seconds), rate, peak_bytes)
 
@@ -58,7 +58,7 @@ def result(name, seconds, peak_bytes=None, macs=1000, **setting):
 # ---- memory
 
 
-def test_peak_memory_is_that_of_live_tensors():
+def test_peak_memory_counts_live_tensors():
     held = torch.ones(1000)
 
     def work():
@@ -71,7 +71,7 @@ def test_peak_memory_is_that_of_live_tensors():
     assert peak_memory(lambda: held.add_(1)) < SCALARS
 
 
-def test_peak_memory_does_not_count_what_is_freed_of_the_time_before():
+def test_peak_memory_ignores_earlier_allocations():
     tensors = [torch.ones(1000)]
 
     def work():
@@ -113,10 +113,10 @@ def test_candidates_of_mmdet_need_no_network(name, backbone):
     model = build_candidate(name)
     assert name in OTHERS
     assert type(model.backbone).__name__ == backbone
-    assert model.bbox_head.retina_cls.bias.max() < -4  # what a detector is initialised with
+    assert model.bbox_head.retina_cls.bias.max() < -4  # the initial bias of a detector
 
 
-def test_an_unknown_candidate_gets_a_sentence():
+def test_an_unknown_candidate_is_reported():
     with pytest.raises(UserError, match=r'dsnet_x is unknown; .* r50, swin_t, pvt_s'):
         build_candidate('dsnet_x')
 
@@ -140,7 +140,7 @@ def test_benchmark_measures_each_part(detector, part):
     assert min(*first.seconds, *first.product_rate, first.peak_bytes) > 0
 
 
-def test_a_training_step_reaches_all_weights_and_holds_their_gradients(detector):
+def test_a_training_step_computes_the_gradients_of_all_weights(detector):
     setting = Setting('train', **SMALL)
     model = prepare(build_candidate(str(detector)), setting)
     reached = set()
@@ -168,8 +168,8 @@ def test_a_backbone_runs_in_half_precision_and_channels_last(detector):
 @pytest.mark.slow
 @pytest.mark.usefixtures('fresh_compiler')
 @pytest.mark.parametrize('part', ['backbone', 'train'])
-def test_each_candidate_is_compiled_too(detector, monkeypatch, part):
-    """By a backend that takes no time; what the graphs compute is that of test_compile.py."""
+def test_candidates_are_also_measured_compiled(detector, monkeypatch, part):
+    """Compile with a fast backend; test_compile.py tests the outputs of the graphs."""
     counter = CompileCounter()
     monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend=counter))
     settings = [Setting(part, **SMALL), Setting(part, 96, 128)]
@@ -185,7 +185,7 @@ def test_each_candidate_is_compiled_too(detector, monkeypatch, part):
 
 
 def test_compiling_needs_a_warm_up():
-    with pytest.raises(UserError, match='compiled in the warm-up; give at least one'):
+    with pytest.raises(UserError, match='compiled in the warm-up; pass --warmup 1'):
         list(benchmark(['dsnet_t'], [Setting()], warmup=0, compiled=True))
 
 
@@ -198,18 +198,18 @@ def test_compiling_needs_a_warm_up():
         dict(batch=0),
         pytest.param(
             dict(device='cuda'),
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU'),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU'),
         ),
     ],
     ids=str,
 )
-def test_a_setting_that_cannot_be_measured_gets_a_sentence(options):
+def test_unusable_settings_are_reported(options):
     with pytest.raises(UserError):
         Setting(**options)
 
 
 @pytest.mark.parametrize('options', [dict(rounds=0), dict(warmup=-1), dict(names=[])], ids=str)
-def test_numbers_that_are_too_small_get_a_sentence(options):
+def test_too_small_numbers_are_reported(options):
     with pytest.raises(UserError, match='at least one candidate'):
         list(benchmark(**dict(dict(names=['dsnet_t'], settings=[Setting()]), **options)))
 
@@ -227,8 +227,8 @@ def test_memory_of_a_detector(detector):
 # ---- reporting
 
 
-def test_ratios_are_taken_round_by_round():
-    # the machine becomes ten times as slow in the last two rounds
+def test_ratios_are_paired_by_round():
+    # the machine slows down by a factor of ten in the last two rounds
     first = result('first', [1.0, 1.0, 10.0, 10.0, 10.0])
     second = result('second', [2.0, 2.0, 20.0, 20.0, 30.0])
     assert second.time_against(first) == Spread(2, 2, 2)
@@ -239,7 +239,7 @@ def test_ratios_are_taken_round_by_round():
     assert Spread.of([7]) == Spread(7, 7, 7)
 
 
-def test_markdown_and_json_hold_ratios_and_figures():
+def test_markdown_and_json_contain_ratios_and_figures():
     group = [result('a', [1.0, 1.0], 4_000_000), result('b', [2.0, 2.0], 1_000_000)]
     text = to_markdown([group])
     row = next(line for line in text.splitlines() if line.startswith('| b '))
@@ -268,25 +268,25 @@ def test_plot(tmp_path, sizes, peak):
 
 
 @pytest.mark.slow
-def test_tool(detector, tmp_path):
+def test_command(detector, tmp_path):
     files = {kind: tmp_path / f'out.{kind}' for kind in ('json', 'markdown', 'plot')}
     files['plot'] = files['plot'].with_suffix('.svg')
     outputs = [str(x) for kind, path in files.items() for x in (f'--{kind}', path)]
-    done = run_tool(detector, '--sizes', '32x64', '--rounds', 2, '--warmup', 0, *outputs)
+    done = run_benchmark(detector, '--sizes', '32x64', '--rounds', 2, '--warmup', 0, *outputs)
     assert done.returncode == 0, done.stderr
     assert files['markdown'].read_text() == done.stdout
-    assert 'INFO' not in done.stderr  # of mmengine, about each weight
+    assert 'INFO' not in done.stderr  # mmengine would log each weight
     assert len(json.loads(files['json'].read_text())['results']) == 1
     assert '<svg' in files['plot'].read_text()
 
 
 @pytest.mark.slow
-def test_tool_reports_faults_in_one_line():
-    done = run_tool('nothing')
+def test_command_reports_errors_in_one_line():
+    done = run_benchmark('nothing')
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith('error: nothing is unknown')
     assert 'Traceback' not in done.stderr
 
 
-def run_tool(*args):
+def run_benchmark(*args):
     return run_command('benchmark', *args, '--device', 'cpu')

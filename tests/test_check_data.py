@@ -1,4 +1,4 @@
-"""tools/check_data.py names every kind of fault, and what it says of mmdet is so."""
+"""Test the command `dsnet-mm check-data` with every kind of fault."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CLASSES = METAINFO['classes']
 
 
 @pytest.fixture
-def small_set(shapes_root, tmp_path):
+def small_dataset(shapes_root, tmp_path):
     return copy_of_shapes(shapes_root, tmp_path)
 
 
 def copy_of_shapes(shapes_root, tmp_path):
-    """The content of an annotation file of four images, and its folder, free of faults."""
+    """Return the faultless content of an annotation file of four images, and its folder."""
     folder = tmp_path / 'images'
     shutil.copytree(shapes_root / 'val2017', folder)
     content = json.loads((shapes_root / 'annotations/instances_val2017.json').read_text())
@@ -41,7 +41,7 @@ def write(content, folder):
 
 
 def run(monkeypatch, *args):
-    """Run the tool in this process and return its exit code: 0, 2, or the text for stderr."""
+    """Run the command in this process and return 0, 2, or the text for stderr."""
     return dsnet_mm_ends('check-data', *args)
 
 
@@ -50,13 +50,13 @@ def files_below(folder):
 
 
 def problems(output):
-    """The lines on problems in what the tool printed, by what was looked for."""
+    """Return the lines of the output that report problems, by the title of the check."""
     lines = [line for line in output.splitlines() if line.startswith('problem: ')]
     return {line.removeprefix('problem: ').split(':')[0]: line for line in lines}
 
 
 def jpeg(path, orientation=None, size=(64, 48), form='JPEG'):
-    """Write a picture whose EXIF asks for a turn."""
+    """Write an image with an EXIF orientation."""
     exif = Image.Exif()
     if orientation:
         exif[274] = orientation
@@ -88,7 +88,7 @@ def set_mask(mask):
 
 
 def double(key, *fields):
-    """Give the second entry what the first one has."""
+    """Copy fields of the first entry to the second one."""
 
     def plant(content, folder):
         for field in fields:
@@ -131,30 +131,31 @@ def as_corners(content, folder):
 
 
 ENTRY_FAULTS = {
-    'image id missing': (drop('images', 'id'), 'images without a whole number as id',
-                         'annotations of no image in the file'),
-    'image id doubled': (double('images', 'id'), 'images with the id of another one',
-                         'annotations of no image in the file'),
+    'image id missing': (drop('images', 'id'), 'images whose id is not an integer',
+                         'annotations whose image is not in the file'),
+    'image id doubled': (double('images', 'id'), 'images with a duplicate id',
+                         'annotations whose image is not in the file'),
     'category id a text': (set_entry('categories', 'id', '1'),
-                           'categories without a whole number as id',
-                           'annotations of no category in the file'),
-    'category id doubled': (double('categories', 'id'), 'categories with the id of another one'),
+                           'categories whose id is not an integer',
+                           'annotations whose category is not in the file'),
+    'category id doubled': (double('categories', 'id'), 'categories with a duplicate id'),
     'category name missing': (drop('categories', 'name'), 'categories without a name'),
     'category name doubled': (double('categories', 'name'),
-                              'categories with the name of another one'),
+                              'categories with the same name as another category'),
     'annotation id missing': (drop('annotations', 'id'),
-                              'annotations without a whole number as id'),
+                              'annotations whose id is not an integer'),
     'annotation id doubled': (double('annotations', 'id'),
-                              'annotations with the id of another one'),
+                              'annotations with a duplicate id'),
     'annotation id 0': (set_entry('annotations', 'id', 0), 'annotations with the id 0'),
     'image of annotation unknown': (set_entry('annotations', 'image_id', 7),
-                                    'annotations of no image in the file'),
+                                    'annotations whose image is not in the file'),
     'image of annotation a list': (set_entry('annotations', 'image_id', [1]),
-                                   'annotations of no image in the file'),
+                                   'annotations whose image is not in the file'),
     'category of annotation unknown': (set_entry('annotations', 'category_id', 9),
-                                       'annotations of no category in the file'),
+                                       'annotations whose category is not in the file'),
     'no file name': (drop('images', 'file_name'), 'images without a file name'),
-    'file name doubled': (double('images', 'file_name'), 'images with the file of another one'),
+    'file name doubled': (double('images', 'file_name'),
+                          'images with the same file name as another image'),
     'no width': (drop('images', 'width'), 'images without width and height'),
     'height a text': (set_entry('images', 'height', '96'), 'images without width and height'),
     'no object at all': (without_objects, 'images without objects'),
@@ -164,16 +165,16 @@ ENTRY_FAULTS = {
     'box not finite': (set_box(1, 2, 3, float('nan')),
                        'annotations without a box of four numbers'),
     'box without width': (set_box(5, 5, 0, 9),
-                          'boxes that are empty or less than a pixel wide or high'),
-    'boxes in fractions': (as_fractions, 'boxes that are empty or less than a pixel wide or high'),
+                          'boxes narrower or lower than one pixel'),
+    'boxes in fractions': (as_fractions, 'boxes narrower or lower than one pixel'),
     'box outside': (set_box(100, 5, 9, 9), 'boxes outside their image'),
     'box over the edge': (set_box(90, 5, 9, 9),
-                          'boxes that reach over the edge of their image by more than a pixel'),
+                          'boxes that extend beyond their image by more than one pixel'),
     'boxes of corners': (as_corners,
-                         'boxes that reach over the edge of their image by more than a pixel'),
+                         'boxes that extend beyond their image by more than one pixel'),
     'no area': (drop('annotations', 'area'), 'annotations without an area above 0'),
     'area 0': (set_entry('annotations', 'area', 0), 'annotations without an area above 0'),
-    'polygon of two points': (set_mask([[1, 2, 3, 4]]), 'polygons of fewer than three points'),
+    'polygon of two points': (set_mask([[1, 2, 3, 4]]), 'polygons with fewer than three points'),
     'polygon of points': (set_mask([[[1, 2], [3, 4], [5, 6]]]),
                           'masks that are neither polygons nor RLE'),
     'polygon not in a list': (set_mask([1, 2, 3, 4, 5, 6]),
@@ -182,28 +183,28 @@ ENTRY_FAULTS = {
     'RLE that does not fill': (set_mask(dict(size=[96, 96], counts=[3, 4])),
                                'masks that are neither polygons nor RLE'),
     'RLE of another size': (set_mask(dict(size=[9, 9], counts=[80, 1])),
-                            'RLE masks of another size than their image'),
-    'file missing': (remove_image, 'image files missing'),
+                            'RLE masks whose size differs from the image size'),
+    'file missing': (remove_image, 'missing image files'),
     'file cut off': (rewrite_image(lambda data: data[: len(data) // 2]),
-                     'image files unreadable or cut off'),
-    'file empty': (rewrite_image(lambda data: b''), 'image files unreadable or cut off'),
+                     'unreadable or truncated image files'),
+    'file empty': (rewrite_image(lambda data: b''), 'unreadable or truncated image files'),
     'file no image': (rewrite_image(lambda data: b'<html>' * 99),
-                      'image files unreadable or cut off'),
+                      'unreadable or truncated image files'),
     'size another': (set_entry('images', 'width', 97),
-                     'image files of another size than the file says'),
-    'turned by EXIF': (turn_image, 'image files of another size than the file says'),
+                     'image files whose size differs from the annotation file'),
+    'turned by EXIF': (turn_image, 'image files whose size differs from the annotation file'),
 }  # fmt: skip
 HINTS = {
     'boxes in fractions': 'seem to be fractions of the image',
     'boxes of corners': 'seem to be [left, top, right, bottom]',
-    'turned by EXIF': 'in 1 of them width and height are exchanged: mmdet turns pictures',
-    'annotation id 0': "COCO's metric takes 0 for",
-    'size another': '(96x96, said to be 97x96). Their boxes do not fit',
+    'turned by EXIF': 'in 1 of them width and height are swapped: mmdet applies the EXIF',
+    'annotation id 0': 'The COCO metric treats id 0 as',
+    'size another': '(96x96 instead of 97x96). The boxes do not fit',
 }
 
 
-def test_a_set_without_faults(monkeypatch, capsys, small_set):
-    content, folder = small_set
+def test_a_dataset_without_faults(monkeypatch, capsys, small_dataset):
+    content, folder = small_dataset
     path = write(content, folder)
     assert run(monkeypatch, path, folder) == 0
     output = capsys.readouterr().out
@@ -214,9 +215,9 @@ def test_a_set_without_faults(monkeypatch, capsys, small_set):
 
 
 @pytest.mark.parametrize('fault', ENTRY_FAULTS)
-def test_one_fault(monkeypatch, capsys, small_set, fault):
-    """One planted fault gives exit status 1, its sentence, and no other problem."""
-    content, folder = small_set
+def test_one_fault(monkeypatch, capsys, small_dataset, fault):
+    """Check that one fault leads to exit status 1, its own sentence, and no other problem."""
+    content, folder = small_dataset
     plant, *titles = ENTRY_FAULTS[fault]
     plant(content, folder)
     path = write(content, folder)
@@ -241,14 +242,14 @@ def text_of(content):
 
 
 FILE_FAULTS = {
-    'empty': (lambda content: '', 'is no JSON'),
-    'cut off': (lambda content: text_of(content)[:-30], 'is no JSON'),
-    'deep': (lambda content: '[' * 100_000, 'is no JSON'),
-    'a list': (lambda content: text_of([1]), 'holds a list'),
-    'a number': (lambda content: '7', 'holds a number'),
+    'empty': (lambda content: '', 'is not valid JSON'),
+    'cut off': (lambda content: text_of(content)[:-30], 'is not valid JSON'),
+    'deep': (lambda content: '[' * 100_000, 'is not valid JSON'),
+    'a list': (lambda content: text_of([1]), 'contains a list'),
+    'a number': (lambda content: '7', 'contains a number'),
     'predictions': (
         lambda content: text_of([dict(image_id=1, category_id=1, bbox=[1, 1, 2, 2], score=0.5)]),
-        'holds predictions',
+        'contains predictions',
     ),
     'no categories': (
         lambda content: text_of({k: v for k, v in content.items() if k != 'categories'}),
@@ -256,7 +257,7 @@ FILE_FAULTS = {
     ),
     'images an object': (
         lambda content: text_of({**content, 'images': {}}),
-        "'images' of {path} is an object, but must be a list",
+        "'images' in {path} is an object but must be a list",
     ),
     'an annotation a list': (
         lambda content: text_of({**content, 'annotations': [[1, 2]]}),
@@ -264,14 +265,14 @@ FILE_FAULTS = {
     ),
     'no images': (
         lambda content: text_of({**content, 'images': []}),
-        "'images' of {path} is empty",
+        "'images' in {path} is empty",
     ),
 }
 
 
 @pytest.mark.parametrize('fault', FILE_FAULTS)
-def test_a_file_of_another_kind(monkeypatch, small_set, fault):
-    content, folder = small_set
+def test_a_file_of_another_format(monkeypatch, small_dataset, fault):
+    content, folder = small_dataset
     make, words = FILE_FAULTS[fault]
     path = write(make(content), folder)
     before = files_below(folder.parent)
@@ -285,28 +286,28 @@ def test_a_file_of_another_kind(monkeypatch, small_set, fault):
 
 
 @pytest.mark.parametrize(
-    ('data', 'words'), [(b'\xff\xfe{}', 'no text in UTF-8'), (b'\xef\xbb\xbf{}', 'BOM')]
+    ('data', 'words'), [(b'\xff\xfe{}', 'not UTF-8 text'), (b'\xef\xbb\xbf{}', 'BOM')]
 )
 def test_a_file_in_another_encoding(monkeypatch, tmp_path, data, words):
     path = tmp_path / 'ann.json'
     path.write_bytes(data)
     code = run(monkeypatch, path, tmp_path)
-    assert code.startswith(f'error: {path} is no ')
+    assert code.startswith(f'error: {path} is not ')
     assert words in code
 
 
-def test_bad_arguments(monkeypatch, capsys, small_set, tmp_path):
-    content, folder = small_set
+def test_bad_arguments(monkeypatch, capsys, small_dataset, tmp_path):
+    content, folder = small_dataset
     path = write(content, folder)
     (tmp_path / 'no_data.py').write_text('model = dict()')
     before = files_below(tmp_path)
     cases = [
-        ([tmp_path / 'no.json', folder], 'no.json cannot be read: No such file'),
-        ([folder, folder], 'images cannot be read: Is a directory'),
-        ([path, tmp_path / 'no'], 'no is no folder; give the one to which the file names in'),
-        ([path, path], 'ann.json is no folder'),
+        ([tmp_path / 'no.json', folder], 'no.json cannot be read (No such file'),
+        ([folder, folder], 'images cannot be read (Is a directory'),
+        ([path, tmp_path / 'no'], 'no is not a folder; pass the folder to which the file names in'),
+        ([path, path], 'ann.json is not a folder'),
         ([path, folder, '--config', 'no.py'], 'no.py is no file; give the path of a config'),
-        ([path, folder, '--config', tmp_path / 'no_data.py'], 'has no data set with classes'),
+        ([path, folder, '--config', tmp_path / 'no_data.py'], 'has no dataset with classes'),
         ([path, folder, '--draw', folder], 'holds files already; name another folder by --draw'),
         ([path, folder, '--draw', path], 'ann.json is no folder; name another one'),
     ]
@@ -323,9 +324,9 @@ def test_bad_arguments(monkeypatch, capsys, small_set, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command(small_set):
-    """The script itself: exit status, sentences where they belong, no traceback."""
-    content, folder = small_set
+def test_the_command(small_dataset):
+    """Check exit status, stdout and stderr of the command in a process of its own."""
+    content, folder = small_dataset
     set_box(100, 5, 9, 9)(content, folder)
     done = run_command('check-data', write(content, folder), folder)
     assert done.returncode == 1
@@ -367,59 +368,59 @@ def with_other_val(cfg):
 CONFIG_FAULTS = {
     'a class missing in the file': (
         config((*CLASSES, 'ring'), 5),
-        'classes of the config that the file lacks',
+        'classes of the config that are missing in the file',
         "1, such as 'ring'",
     ),
-    'a class misspelt': (
+    'a misspelled class': (
         config(('Circle', *CLASSES[1:])),
-        'classes of the config that the file lacks',
+        'classes of the config that are missing in the file',
         "such as 'Circle'",
     ),
     'no class shared': (
         config(('cat',), 1),
-        'classes of the config that the file lacks',
-        'ends in an AP of -1',
+        'classes of the config that are missing in the file',
+        'leads to an AP of -1',
     ),
     'classes of COCO': (
         config(None, 80),
-        'classes of the config that the file lacks',
+        'classes of the config that are missing in the file',
         "the file has 'circle', 'square', 'star', 'triangle'",
     ),
     'a class missing in the config': (
         config(CLASSES[:3], 3),
-        'categories with objects that the config lacks',
+        'categories with objects that are missing in the config',
         "1, such as 'triangle'",
     ),
     'another order': (
         config(CLASSES[::-1]),
-        'classes in another order than the categories of the file',
+        'classes in a different order than the categories of the file',
         f'write classes = {CLASSES!r}',
     ),
     'num_classes of one head': (
         config(num_classes=80),
-        'heads with another number of classes',
+        'heads with a wrong number of classes',
         '1, such as model.bbox_head.num_classes is 80',
     ),
     'num_classes of nested heads': (
         with_roi_head(config()),
-        'heads with another number of classes',
+        'heads with a wrong number of classes',
         '2, such as model.roi_head.bbox_head.1.num_classes is 80; '
         'model.roi_head.mask_head.num_classes is 5',
     ),
     'a text instead of a list': (
         config('circle', 6),
-        'texts in the place of a list of classes',
+        'classes given as a string instead of a list',
         "classes = ('circle',)",
     ),
     'other classes in val': (
         with_other_val(config()),
-        'data sets of the config with other classes than its first one',
+        'datasets whose classes differ from the first dataset of the config',
         "1, such as 'circle'",
     ),
     'no masks to train on': (
         config(pipeline=[dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]),
-        'objects without a mask, which the config trains on',
-        'take a config without masks',
+        'objects without the mask that the config needs',
+        'use a config without masks',
     ),
     'images smaller than the filter': (
         config(filter_cfg=dict(filter_empty_gt=True, min_size=100)),
@@ -428,15 +429,15 @@ CONFIG_FAULTS = {
     ),
     'a palette too short': (
         config(tuple(map(str, range(81))), 81),
-        'palettes of fewer colours than classes',
+        'palettes with fewer colors than classes',
         '2, such as 80 for 81 classes',
     ),
 }
 
 
 @pytest.mark.parametrize('fault', CONFIG_FAULTS)
-def test_one_fault_of_the_config(small_set, fault):
-    content, folder = small_set
+def test_one_fault_of_the_config(small_dataset, fault):
+    content, folder = small_dataset
     for annotation in content['annotations']:
         annotation['segmentation'] = []
     for place, annotation in enumerate(content['annotations']):
@@ -446,33 +447,34 @@ def test_one_fault_of_the_config(small_set, fault):
     found = {finding.title: finding for finding in check_config(coco, cfg) if finding.fails}
     assert title in found
     assert words in found[title].sentence()
-    aside = 'categories with objects that the config lacks'
-    lacking = 'classes of the config that the file lacks'
+    aside = 'categories with objects that are missing in the config'
+    lacking = 'classes of the config that are missing in the file'
     assert set(found) <= {title, aside, lacking}
-    assert (aside in found) == (fault in ('a class misspelt', 'no class shared', 'classes of COCO',
+    assert (aside in found) == (fault in ('a misspelled class', 'no class shared',
+                                          'classes of COCO',
                                           'a class missing in the config',
                                           'a palette too short'))  # fmt: skip
 
 
-def test_a_config_that_fits(small_set):
-    content, folder = small_set
+def test_a_matching_config(small_dataset):
+    content, folder = small_dataset
     coco = read_coco(str(write(content, folder)))
     assert not [finding for finding in check_config(coco, config()) if finding.fails]
 
 
-def test_classes_in_a_file(small_set):
-    content, folder = small_set
+def test_classes_in_a_file(small_dataset):
+    content, folder = small_dataset
     (folder / 'classes.txt').write_text('\n'.join(CLASSES))
     coco = read_coco(str(write(content, folder)))
     found = check_config(coco, config(str(folder / 'classes.txt')))
     assert not [finding for finding in found if finding.fails]
 
 
-def test_the_finetune_config_fits_the_shapes(monkeypatch, capsys, small_set):
-    content, folder = small_set
+def test_the_finetune_config_fits_the_shapes(monkeypatch, capsys, small_dataset):
+    content, folder = small_dataset
     path = write(content, folder)
     assert run(monkeypatch, path, folder, '--config', FINETUNE) == 0
     output = capsys.readouterr().out
-    assert 'heads with another number of classes' in output
+    assert 'heads with a wrong number of classes' in output
     assert 'resized to 1333x800' in output
     assert 'shorter side' in output

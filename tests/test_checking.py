@@ -1,4 +1,4 @@
-"""What the checks of data say of mmdet, of files and of counts is so."""
+"""Test that the data checks agree with mmdet, pycocotools and the image files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dsnet_mm.data.shapes import ShapesDetection
 
 
 @pytest.fixture
-def small_set(shapes_root, tmp_path):
+def small_dataset(shapes_root, tmp_path):
     return copy_of_shapes(shapes_root, tmp_path)
 
 
@@ -41,8 +41,8 @@ def coco_dataset(path, folder, classes=CLASSES, **options):
     )  # fmt: skip
 
 
-def test_mmdet_numbers_classes_by_the_file(small_set):
-    content, folder = small_set
+def test_mmdet_numbers_classes_by_the_file(small_dataset):
+    content, folder = small_dataset
     path = write(content, folder)
     assert coco_dataset(path, folder, CLASSES[::-1]).cat2label == {1: 0, 2: 1, 3: 2, 4: 3}
     # 'square' is missing: the star, the third of the config, gets the second number
@@ -50,9 +50,9 @@ def test_mmdet_numbers_classes_by_the_file(small_set):
     assert coco_dataset(path, folder, classes).cat2label == {1: 0, 3: 1, 4: 2}
 
 
-def test_mmdet_leaves_out_the_boxes_that_are_named(small_set):
-    """Over random boxes, those called empty or outside are those that mmdet drops."""
-    content, folder = small_set
+def test_mmdet_skips_the_reported_boxes(small_dataset):
+    """Compare the random boxes reported as too small or outside with those that mmdet drops."""
+    content, folder = small_dataset
     rng = np.random.default_rng(0)
     boxes = np.concatenate([rng.uniform(-60, 120, (400, 2)), rng.uniform(-1, 40, (400, 2))], 1)
     image = content['images'][0]['id']
@@ -62,14 +62,14 @@ def test_mmdet_leaves_out_the_boxes_that_are_named(small_set):
     ]
     path = write(content, folder)
     found = {finding.title: finding.count for finding in check_entries(read_coco(str(path)))}
-    named = found['boxes that are empty or less than a pixel wide or high']
-    named += found['boxes outside their image']
+    reported = found['boxes narrower or lower than one pixel']
+    reported += found['boxes outside their image']
     kept = sum(len(info['instances']) for info in coco_dataset(path, folder).data_list)
-    assert 0 < named == 400 - kept < 400
+    assert 0 < reported == 400 - kept < 400
 
 
-def test_mmdet_stops_at_an_object_without_a_mask(small_set):
-    content, folder = small_set
+def test_mmdet_fails_on_an_object_without_a_mask(small_dataset):
+    content, folder = small_dataset
     content['annotations'][0]['segmentation'] = []
     dataset = coco_dataset(write(content, folder), folder)
     info = dict(dataset.get_data_info(0), img_shape=(96, 96), ori_shape=(96, 96))
@@ -78,9 +78,9 @@ def test_mmdet_stops_at_an_object_without_a_mask(small_set):
 
 
 @pytest.mark.parametrize(('first_id', 'precision'), [(1, 1.0), (0, 0.0)])
-def test_the_id_0_costs_precision(small_set, first_id, precision):
-    """A single object, found exactly, counts as not found if its annotation has the id 0."""
-    content, _ = small_set
+def test_the_id_0_costs_precision(small_dataset, first_id, precision):
+    """Show that a perfect detection counts as wrong if its annotation has the id 0."""
+    content, _ = small_dataset
     annotation = dict(content['annotations'][0], id=first_id)
     truth = COCO()
     truth.dataset = dict(content, annotations=[annotation])
@@ -114,14 +114,14 @@ def test_sizes_are_those_that_mmdet_reads(tmp_path, form, orientation, decode):
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG'])
 def test_ends_of_files(tmp_path, form):
-    """Cut off by a byte or a half is noticed without decoding; bytes after the end are not."""
+    """Find truncated files without decoding, and accept bytes after the end marker."""
     path = tmp_path / 'picture'
     jpeg(path, form=form, size=(200, 100))
     whole = path.read_bytes()
     for content, state in [
         (whole, State.FINE),
         (whole + bytes(5), State.FINE),
-        (whole + b'notes of a telephone' * 20, State.FINE),
+        (whole + b'metadata of a phone' * 20, State.FINE),
         (whole[: len(whole) // 2], State.BROKEN),
         (whole[:-200], State.BROKEN),
         (whole[:20], State.BROKEN),
@@ -130,8 +130,8 @@ def test_ends_of_files(tmp_path, form):
         assert open_image(str(path)).state is state, (len(content), len(whole))
 
 
-def test_a_picture_too_large_for_pillow(tmp_path, monkeypatch):
-    """Pillow refuses pictures of more than twice so many pixels; mmdet reads them."""
+def test_an_image_too_large_for_pillow(tmp_path, monkeypatch):
+    """Read an image with more pixels than Pillow's limit, as mmdet does."""
     jpeg(tmp_path / 'picture.jpg')
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
     assert open_image(str(tmp_path / 'picture.jpg')).size == (64, 48)
@@ -148,30 +148,30 @@ def test_only_decoding_shows_damage_inside(tmp_path):
 @pytest.mark.parametrize(
     ('move', 'hint'),
     [
-        (lambda folder: folder / 'below', 'below has them'),
-        (lambda folder: folder.parent, '{parent} has them'),
+        (lambda folder: folder / 'below', 'below contains them'),
+        (lambda folder: folder.parent, '{parent} contains them'),
     ],
 )
-def test_where_missing_files_are(small_set, move, hint):
-    content, folder = small_set
+def test_where_missing_files_are(small_dataset, move, hint):
+    content, folder = small_dataset
     target = move(folder)
     target.mkdir(exist_ok=True)
     for image in content['images']:
         (folder / image['file_name']).rename(target / image['file_name'])
     (line,) = _file_problems(content, folder)
-    assert f'image files missing: {len(content["images"])}' in line
+    assert f'missing image files: {len(content["images"])}' in line
     assert hint.format(parent=folder.parent) in line
 
 
-def test_missing_by_case_or_backslash(small_set):
-    content, folder = small_set
+def test_missing_by_case_or_backslash(small_dataset):
+    content, folder = small_dataset
     name = content['images'][0]['file_name']
     (folder / name).rename(folder / name.upper())
     (line,) = _file_problems(content, folder)
-    assert f'{name.upper()} differs in upper and lower case only' in line
+    assert f'{name.upper()} differs only in case' in line
     content['images'][0]['file_name'] = f'images\\{name}'
     (line,) = _file_problems(content, folder)
-    assert 'write / instead of \\' in line
+    assert 'use / instead of \\' in line
 
 
 def _file_problems(content, folder):
@@ -179,8 +179,8 @@ def _file_problems(content, folder):
     return [line for line in sentences(report) if line.startswith('problem')]
 
 
-def test_notes_do_not_fail(small_set):
-    content, folder = small_set
+def test_notes_do_not_fail(small_dataset):
+    content, folder = small_dataset
     image = content['images'][0]
     content['annotations'] = [a for a in content['annotations'] if a['image_id'] != image['id']]
     shutil.copy(folder / image['file_name'], folder / 'another.jpg')
@@ -188,21 +188,23 @@ def test_notes_do_not_fail(small_set):
     report = check_set(str(write(content, folder)), str(folder))
     assert not report.problems
     notes = [line for line in sentences(report) if line.startswith('note: ')]
-    assert any('image files that EXIF asks to turn or mirror: 1' in line for line in notes)
+    assert any('image files that EXIF rotates or mirrors: 1' in line for line in notes)
     assert any(f'images without objects: 1, such as {image["file_name"]}' in x for x in notes)
-    assert any('does not name: 1' in line and 'another.jpg' in line for line in notes)
+    assert any(
+        'are missing in the annotation file: 1' in line and 'another.jpg' in line for line in notes
+    )
 
 
-# Counts and pictures
+# Counts and drawings
 
 
-def test_names_that_are_nearly_the_same(small_set):
-    content, folder = small_set
+def test_category_names_that_differ_only_in_case(small_dataset):
+    content, folder = small_dataset
     names = [category['name'] for category in content['categories']]
     content['categories'][1]['name'] = f' {names[0].capitalize()}'
     report = check_set(write(content, folder), str(folder))
     assert not report.problems
-    (note,) = [finding for finding in report.findings if 'capitals' in finding.title]
+    (note,) = [finding for finding in report.findings if 'case or spaces' in finding.title]
     assert note.count == 1
     assert note.examples == (f"'{names[0]}' and ' {names[0].capitalize()}'",)
 
@@ -248,8 +250,8 @@ def test_resize_of_a_pipeline(transform, expected):
     assert find_resize(config(pipeline=[transform])) == expected
 
 
-def test_faulty_images_are_drawn_first(small_set):
-    content, folder = small_set
+def test_faulty_images_are_drawn_first(small_dataset):
+    content, folder = small_dataset
     coco = read_coco(str(write(content, folder)))
     faulty = Finding('faults', 2, images=(3, 2))
     assert choose(coco, [faulty], 2) == [3, 0]
@@ -257,9 +259,9 @@ def test_faulty_images_are_drawn_first(small_set):
     assert choose(coco, [], 2) == [0, 2]
 
 
-def test_pictures(monkeypatch, capsys, small_set, tmp_path):
-    """Boxes and masks are drawn where they are; an image that cannot be read is left out."""
-    content, folder = small_set
+def test_drawings(monkeypatch, capsys, small_dataset, tmp_path):
+    """Draw boxes and masks in their place, and skip an unreadable image."""
+    content, folder = small_dataset
     for image in content['images']:
         cv2.imwrite(str(folder / image['file_name']), np.zeros((96, 96, 3), np.uint8))
     first, second, broken, _ = (image['id'] for image in content['images'])
@@ -298,7 +300,7 @@ def test_pictures(monkeypatch, capsys, small_set, tmp_path):
 @pytest.mark.shared
 @pytest.mark.parametrize('split', ['train2017', 'val2017'])
 def test_real_photographs(split):
-    """The numbers that the README of the sample of COCO states, and what is wrong with it."""
+    """Reproduce the counts in the README of the COCO sample, without problems."""
     root = SHARED / 'coco_mini'
     cfg = Config.fromfile(ROOT / 'configs' / 'mask_rcnn_dsnet_s_fpn_1x_coco.py')
     report = check_set(

@@ -1,4 +1,4 @@
-"""The command `dsnet-mm` itself; the tests of each room run its subcommands."""
+"""Test the command `dsnet-mm` itself; other files test the subcommands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEAVY = ('torch', 'mmengine', 'mmcv', 'mmdet', 'cv2', 'matplotlib')
 
 
 def imported_by(code: str) -> set[str]:
-    """Return which of HEAVY a process has imported after ``code``."""
+    """Return the packages of HEAVY that a process imports by ``code``."""
     program = f'import sys\nsys.argv = ["dsnet-mm"]\n{code}\nprint(*sys.modules)'
     done = subprocess.run(
         [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, check=True
@@ -51,7 +51,7 @@ def test_help_lists_every_command(words, capsys):
         assert text in printed
 
 
-def test_without_arguments_the_help_appears(monkeypatch, capsys):
+def test_no_arguments_print_the_help(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['dsnet-mm'])
     with pytest.raises(SystemExit, match='0'):
         main()
@@ -64,14 +64,14 @@ def test_every_subcommand_has_help(name, capsys):
     assert f'usage: dsnet-mm {name} ' in capsys.readouterr().out
 
 
-def test_an_unknown_command_is_named_with_the_closest_one(capsys):
+def test_an_unknown_command_is_reported_with_the_closest_one(capsys):
     assert dsnet_mm_ends('trian') == 2
     assert 'no command trian; did you mean `dsnet-mm train`?' in capsys.readouterr().err
     assert dsnet_mm_ends('xyz') == 2
     assert 'run `dsnet-mm --help`' in capsys.readouterr().err
 
 
-def test_the_version_is_printed(capsys):
+def test_version(capsys):
     from dsnet_mm import __version__
 
     assert dsnet_mm_ends('--version') == 0
@@ -88,13 +88,13 @@ def test_settings_repeat_and_keep_their_types():
         read_settings(['a=[(1,2'])
 
 
-def test_options_may_stand_between_the_files():
+def test_options_between_positional_arguments():
     args = parse('test', ['config.py', '--fuse', 'checkpoint.pth'])
     assert (args.config, args.checkpoint, args.fuse) == ('config.py', 'checkpoint.pth', True)
 
 
 @pytest.mark.parametrize('name', ['train', 'test'])
-def test_the_scripts_of_a_clone_are_the_subcommands(name):
+def test_scripts_of_a_clone_run_the_subcommands(name):
     done = subprocess.run(
         [sys.executable, f'tools/{name}.py', '--help'],
         cwd=ROOT,

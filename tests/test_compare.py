@@ -628,9 +628,7 @@ def test_tool_makes_the_table_and_ends_with_an_error_if_a_training_failed(
     error = compare('--work-dirs', tmp_path, '--run', '--data-root', tmp_path,
                     '--only', 'retinanet_dsnet_t_*fpn_shapes',
                     '--cfg-options', f'train_cfg.max_epochs={EPOCHS}')  # fmt: skip
-    assert error == (
-        'error: 1 run of those to be trained failed: two, seed 0 ended with status 1, see its log'
-    )
+    assert error == ('error: 1 run failed: two, seed 0 ended with status 1, see its log')
     assert '40.0' in (tmp_path / 'compare_shapes' / 'table.md').read_text()
 
 
@@ -670,8 +668,8 @@ def test_tool_counts_the_costs_of_the_small_edition(compare, tmp_path):
         (['--seeds', '0'], '--seeds 0 must be at least 1'),
         (['--gpus', '0'], '--gpus 0 must be at least 1'),
         (['--jobs', '0'], '--jobs 0 must be at least 1'),
-        (['--jobs', '2', '--gpus', '2'], '--jobs 2 is for trainings on one device'),
-        (['--only', '*_r50_fpn*'], 'is finished, so that there is nothing to compare; train'),
+        (['--jobs', '2', '--gpus', '2'], '--jobs 2 needs trainings on one device'),
+        (['--only', '*_r50_fpn*'], 'contains no finished run of the suite'),
         (['--run', '--only', '*_r50_fpn*', '--data-root', 'nowhere'], 'nowhere'),
     ],
 )

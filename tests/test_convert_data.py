@@ -1,4 +1,4 @@
-"""tools/convert_data.py: what it writes is what stood in the labels, or it writes nothing."""
+"""Test that `dsnet-mm convert-data` preserves all labels or writes nothing."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from dsnet_mm.data.checking.check import check_set
 from dsnet_mm.data.converting.dataset_conversion import convert
 from dsnet_mm.data.shapes import METAINFO
 
-CLASSES = METAINFO['classes']  # sorted by name, as the converter sorts those of VOC
+CLASSES = METAINFO['classes']  # sorted by name, as the converter sorts VOC classes
 
 
 def run(monkeypatch, *args):
-    """Run the tool in this process and return its exit code: 0, 2, or the text for stderr."""
+    """Run the command in this process and return 0, 2, or the text for stderr."""
     return dsnet_mm_ends('convert-data', *args)
 
 
@@ -34,7 +34,7 @@ def load(path):
 
 
 def truth(shapes_root, split):
-    """For each image of the shapes: its file, and (class, box, polygons) of its objects."""
+    """Return (class, box, polygons) of the objects of each image file of the shapes."""
     content = load(shapes_root / f'annotations/instances_{split}2017.json')
     objects = {image['id']: [] for image in content['images']}
     for item in content['annotations']:
@@ -45,7 +45,7 @@ def truth(shapes_root, split):
 
 
 def voc_xml(name, objects, size=(96, 96), origin=1):
-    """An XML file as VOC writes it: pixels count from 1 and the last one belongs to the box."""
+    """Return VOC XML: pixels count from 1, and the last pixel belongs to the box."""
     root = ElementTree.Element('annotation')
 
     def add(parent, **texts):
@@ -63,7 +63,7 @@ def voc_xml(name, objects, size=(96, 96), origin=1):
 
 
 def yolo_text(objects, polygons, size=96):
-    """A text file as YOLO has it: the class, then fractions of the image."""
+    """Return YOLO text: the class, then fractions of the image, in each line."""
     lines = []
     for label, (left, top, width, height), outlines in objects:
         numbers = (left + width / 2, top + height / 2, width, height)
@@ -75,7 +75,7 @@ def yolo_text(objects, polygons, size=96):
 
 
 def build(kind, root, shapes_root, image_folder, label_folder, split='train', **options):
-    """Write a split of the shapes as a set in another format; return the objects by file name."""
+    """Write a split of the shapes in another format; return the objects by file name."""
     (root / image_folder).mkdir(parents=True, exist_ok=True)
     (root / label_folder).mkdir(parents=True, exist_ok=True)
     for image, objects in truth(shapes_root, split).items():
@@ -93,20 +93,20 @@ def build(kind, root, shapes_root, image_folder, label_folder, split='train', **
 
 @pytest.fixture
 def voc(tmp_path, shapes_root):
-    root = tmp_path / 'set'
+    root = tmp_path / 'dataset'
     return root, build('voc', root, shapes_root, 'JPEGImages', 'Annotations')
 
 
 @pytest.fixture
 def yolo(tmp_path, shapes_root):
-    root = tmp_path / 'set'
+    root = tmp_path / 'dataset'
     objects = build('yolo', root, shapes_root, 'images/val', 'labels/val')
     (root / 'data.yaml').write_text(f'names: {list(CLASSES)}\nval: images/val\n')
     return root, objects
 
 
 def check_content(path, root, objects, tolerance=1e-3):
-    """Compare a file with what was put into the labels, and check it as a user would."""
+    """Compare an annotation file with the labels, and run the data checks."""
     content = load(path)
     assert [category['name'] for category in content['categories']] == list(CLASSES)
     assert sorted(image['file_name'] for image in content['images']) == sorted(objects)
@@ -124,14 +124,14 @@ def check_content(path, root, objects, tolerance=1e-3):
     return content
 
 
-# What is written
+# Output
 
 
 @pytest.mark.parametrize('origin', [1, 0])
 def test_boxes_of_voc(monkeypatch, capsys, tmp_path, shapes_root, origin):
-    root = tmp_path / 'set'
+    root = tmp_path / 'dataset'
     objects = build('voc', root, shapes_root, 'JPEGImages', 'Annotations', origin=origin)
-    if not origin:  # so that it can be told
+    if not origin:  # one coordinate below 1 reveals the origin
         first = next(iter(objects.values()))[0]
         first[1][:] = [0, first[1][1], first[1][0] + first[1][2], first[1][3]]
         name = Path(next(iter(objects))).name
@@ -139,13 +139,13 @@ def test_boxes_of_voc(monkeypatch, capsys, tmp_path, shapes_root, origin):
         path.write_text(voc_xml(name, next(iter(objects.values())), origin=0))
     assert run(monkeypatch, 'voc', root, root / 'annotations') == 0
     output = capsys.readouterr().out
-    assert f'coordinates are taken to count from {origin}' in output
+    assert f'coordinates are assumed to start at {origin}' in output
     assert f'classes = {CLASSES!r}' in output
     check_content(root / 'annotations/all.json', root, objects)
 
 
 def test_voc_is_read_as_mmdet_reads_it(voc):
-    """mmdet's own VOC data set gives the same objects, and ends a box one pixel earlier."""
+    """Compare with mmdet's VOC dataset, whose boxes end one pixel earlier."""
     root, _ = voc
     convert('voc', str(root), str(root / 'annotations'))
     metainfo = dict(classes=CLASSES)
@@ -181,8 +181,8 @@ def test_boxes_of_yolo(yolo):
 
 
 def test_polygons_of_yolo(tmp_path, shapes_root):
-    """Polygons keep their corners; box and area are theirs."""
-    root = tmp_path / 'set'
+    """Keep the corners of polygons, and derive box and area from them."""
+    root = tmp_path / 'dataset'
     objects = build('yolo', root, shapes_root, 'images', 'labels', polygons=True)
     (root / 'classes.txt').write_text('\n'.join(CLASSES))
     convert('yolo', str(root), str(root / 'annotations'))
@@ -202,7 +202,7 @@ def test_polygons_of_yolo(tmp_path, shapes_root):
 
 
 def test_lines_of_yolo(yolo):
-    """A confidence and keypoints are left out, and what lies over the edge is cut off."""
+    """Ignore confidences and keypoints, and clip boxes at the edge."""
     root, objects = yolo
     name, other, third = sorted(objects)[:3]
     lines = {
@@ -215,7 +215,7 @@ def test_lines_of_yolo(yolo):
     with (root / 'data.yaml').open('a') as file:
         file.write('kpt_shape: [2, 3]\n')
     conversion = convert('yolo', str(root), str(root / 'annotations'))
-    remark = f'cut 1 object off at the edge of the image, one on {root / third} among them'
+    remark = f'clipped 1 object at the edge of the image, such as one in {root / third}'
     assert remark in conversion.remarks
     content = load(root / 'annotations/val.json')
     ids = {image['file_name']: image['id'] for image in content['images']}
@@ -238,8 +238,8 @@ def test_polygons_of_voc(voc):
     assert masks[0]['area'] == 400
 
 
-def test_a_turned_photograph(tmp_path):
-    """Fractions are those of the picture as EXIF turns it, in which mmdet sees it."""
+def test_a_rotated_photograph(tmp_path):
+    """Apply fractions to the image after its EXIF rotation, as mmdet reads it."""
     exif = Image.Exif()
     exif[274] = 6
     Image.new('RGB', (80, 40)).save(tmp_path / 'a.jpg', exif=exif)
@@ -256,7 +256,7 @@ def image_sets(root, splits):
     for split, images in splits.items():
         text = ''.join(f'{image.stem}\n' for image in images)
         (root / f'ImageSets/Main/{split}.txt').write_text(text)
-    # VOC has a list for each class beside them, with a second column
+    # VOC also ships a list per class, with a second column
     (root / 'ImageSets/Main/circle_train.txt').write_text('no_such_file -1\n')
 
 
@@ -273,7 +273,7 @@ VOC_LAYOUTS = {
 @pytest.mark.parametrize('layout', VOC_LAYOUTS)
 def test_layouts_of_voc(tmp_path, shapes_root, layout):
     images, labels, val_images, val_labels = VOC_LAYOUTS[layout]
-    root = tmp_path / 'set'
+    root = tmp_path / 'dataset'
     train = build('voc', root, shapes_root, images, labels, 'train')
     val = build('voc', root, shapes_root, val_images, val_labels, 'val')
     if layout == 'ImageSets':
@@ -308,7 +308,7 @@ YOLO_LAYOUTS = {
 @pytest.mark.parametrize('layout', YOLO_LAYOUTS)
 def test_layouts_of_yolo(tmp_path, shapes_root, layout):
     images, labels, val_images, val_labels, settings = YOLO_LAYOUTS[layout]
-    root = tmp_path / 'set'
+    root = tmp_path / 'dataset'
     train = build('yolo', root, shapes_root, images, labels, 'train')
     val = build('yolo', root, shapes_root, val_images, val_labels, 'val')
     if settings:
@@ -323,8 +323,8 @@ def test_layouts_of_yolo(tmp_path, shapes_root, layout):
     check_content(tmp_path / 'out/val.json', root, val)
 
 
-def test_validation_is_divided_off(tmp_path, shapes_root):
-    root = tmp_path / 'set'
+def test_validation_split_is_deterministic(tmp_path, shapes_root):
+    root = tmp_path / 'dataset'
     objects = build('voc', root, shapes_root, 'JPEGImages', 'Annotations', 'train')
     (root / 'Annotations').rename(root / 'labels')
     names = []
@@ -345,33 +345,33 @@ def test_an_image_without_text_file_has_no_objects(yolo):
     conversion = convert('yolo', str(root), str(root / 'annotations'))
     assert conversion.written[0].empty == 1
     assert conversion.remarks == (
-        'counted 1 image without a text file as having no objects',
-        f'passed over 1 text file without an image, {root}/labels/val/lost.txt among them',
+        'treated 1 image without a text file as without objects',
+        f'ignored 1 text file without an image, such as {root}/labels/val/lost.txt',
     )
     assert len(load(root / 'annotations/val.json')['images']) == len(objects)
 
 
-def test_an_image_without_xml_file_is_left_out_and_told(voc):
-    """Unless lists say what belongs to the set."""
+def test_an_image_without_xml_file_is_skipped_with_a_note(voc):
+    """Skip the image with a note, which lists in ImageSets suppress."""
     root, objects = voc
     lost = sorted((root / 'JPEGImages').iterdir())[0]
     (root / 'Annotations' / f'{lost.stem}.xml').unlink()
     conversion = convert('voc', str(root), str(root / 'out'))
-    remark = f'left out 1 image without an XML file, {lost} among them'
+    remark = f'skipped 1 image without an XML file, such as {lost}'
     assert remark in conversion.remarks
     assert conversion.written[0].images == len(objects) - 1
     image_sets(root, dict(train=[Path(name) for name in objects if Path(name).name != lost.name]))
     assert remark not in convert('voc', str(root), str(root / 'out')).remarks
 
 
-def test_order_of_the_classes_can_be_given(voc):
+def test_order_of_the_classes_is_an_option(voc):
     root, _ = voc
     convert('voc', str(root), str(root / 'out'), classes=['ring', *CLASSES[::-1]])
     names = [category['name'] for category in load(root / 'out/all.json')['categories']]
     assert names == ['ring', *CLASSES[::-1]]
 
 
-# What is refused
+# Errors
 
 
 def first_label(root):
@@ -420,9 +420,9 @@ def empty_labels(root):
 
 
 VOC_FAULTS = {
-    'no XML at all': (remove_labels, 'has no XML file in it'),
-    'broken XML': (rewrite(b'<annotation><obj'), 'it is no XML (unclosed token'),
-    'another XML': (rewrite(b'<html></html>'), 'it holds <html>, not an <annotation>'),
+    'no XML at all': (remove_labels, 'contains no XML file'),
+    'broken XML': (rewrite(b'<annotation><obj'), 'it is not valid XML (unclosed token'),
+    'another XML': (rewrite(b'<html></html>'), 'its root is <html> instead of <annotation>'),
     'no name': (
         rewrite(b'<annotation><object><name> </name></object></annotation>'),
         'object 1 has no <name>',
@@ -436,62 +436,65 @@ VOC_FAULTS = {
             b'<annotation><object><name>a</name><bndbox><xmin>1</xmin></bndbox></object>'
             b'</annotation>'
         ),
-        '<ymin> of object 1 (a) is None, which is no number',
+        '<ymin> of object 1 (a) is None instead of a number',
     ),
-    'a coordinate not a number': (substitute('<xmin>', '<xmin>x'), 'which is no number'),
+    'a coordinate not a number': (substitute('<xmin>', '<xmin>x'), 'instead of a number'),
     'an empty box': (substitute('<xmin>', '<xmin>9'), 'is empty'),
-    'another size': (substitute('<width>96', '<width>97'), 'it is for an image of 97x96 pixels'),
+    'another size': (substitute('<width>96', '<width>97'), 'it describes an image of 97x96 pixels'),
     'an outline of two points': (
         substitute('</object>', '<polygon><x1>1</x1><y1>2</y1></polygon></object>'),
         'has fewer than three points',
     ),
-    'no image': (remove_first_image, 'there is no image {root}/JPEGImages/'),
+    'no image': (remove_first_image, 'its image {root}/JPEGImages/'),
     'two images': (
         double_first_image,
-        '.png, so that one of them has to get another name or place',
+        '.png, one of which must be renamed or moved',
     ),
-    'an image cut off': (break_first_image, 'cannot be read (no image)'),
+    'an image cut off': (break_first_image, 'cannot be read (not an image)'),
     'a list of missing files': (
         lambda root: image_sets(root, dict(train=[Path('nowhere')])),
-        'nowhere.xml cannot be converted: there is no image',
+        'nowhere.xml cannot be converted: its image',
     ),
 }
 YOLO_FAULTS = {
-    'no text file at all': (remove_labels, 'images but no text file for any; give'),
-    'no object at all': (empty_labels, 'has no object in any of its label files'),
-    'words': (rewrite(b'circle 0.5 0.5 0.1 0.1'), "line 1: 'circle 0.5 0.5 0.1 0.1' are not all"),
-    'pixels': (rewrite(b'0 48 48 10 10'), 'line 1: 48 is no fraction of the image'),
+    'no text file at all': (remove_labels, 'images but no text file for them; pass'),
+    'no object at all': (empty_labels, 'no label file in {root} contains an object'),
+    'words': (
+        rewrite(b'circle 0.5 0.5 0.1 0.1'),
+        "line 1: 'circle 0.5 0.5 0.1 0.1' contains a word",
+    ),
+    'pixels': (rewrite(b'0 48 48 10 10'), 'line 1: 48 is not a fraction of the image'),
     'three numbers': (rewrite(b'0 0.5 0.5 0.1'), 'line 1: 3 numbers after the class'),
     'an odd polygon': (rewrite(b'0 .1 .1 .2 .2 .3 .3 .4'), 'line 1: 7 numbers after the class'),
     'an unknown class': (
         rewrite(b'0 .5 .5 .1 .1\n4 .5 .5 .1 .1'),
-        'line 2: there is no class 4, only 0 to 3',
+        'line 2: class 4 is not in 0 to 3',
     ),
-    'a class between': (rewrite(b'0.5 .5 .5 .1 .1'), 'line 1: there is no class 0.5'),
+    'a class between': (rewrite(b'0.5 .5 .5 .1 .1'), 'line 1: class 0.5 is not in'),
     'a box without width': (rewrite(b'0 .5 .5 0 .1'), 'line 1: the object has no width'),
-    'not finite': (rewrite(b'0 .5 .5 nan .1'), 'are not all finite numbers'),
-    'no text': (rewrite(b'\xff\xfe\x00'), 'it cannot be read as text'),
-    'no names': (settings('val: images/val'), 'does not name its classes'),
-    'names of another kind': (settings('names: 3'), "'names' of {root}/data.yaml must be a list"),
-    'names with a gap': (settings('names: {0: a, 2: b}'), 'must be a list of classes, or give'),
-    'broken settings': (settings('names: ['), 'data.yaml cannot be read as YAML'),
-    'settings of another kind': (settings('- a'), 'holds no keys and values'),
-    'a split that is not there': (
+    'not finite': (rewrite(b'0 .5 .5 nan .1'), 'contains a number that is not finite'),
+    'no text': (rewrite(b'\xff\xfe\x00'), 'it is not readable as UTF-8 text'),
+    'no names': (settings('val: images/val'), 'does not list its classes'),
+    'names of another kind': (settings('names: 3'), "'names' in {root}/data.yaml is not valid"),
+    'names with a gap': (settings('names: {0: a, 2: b}'), 'write a list of classes, or a mapping'),
+    'broken settings': (settings('names: ['), 'data.yaml is not valid YAML'),
+    'settings of another kind': (settings('- a'), 'contains no keys'),
+    'a missing split': (
         settings('names: [a]\ntrain: images/train'),
-        "'train' of {root}/data.yaml is 'images/train', which is not there",
+        "'train' in {root}/data.yaml is 'images/train', which does not exist",
     ),
     'keypoints of another kind': (
         settings('names: [a]\nkpt_shape: many'),
-        "kpt_shape of {root}/data.yaml is 'many'",
+        "kpt_shape in {root}/data.yaml is 'many'",
     ),
     'several settings': (
         lambda root: (
             [(root / f'{name}.yaml').write_text('names: [a]') for name in 'ab']
             and (root / 'data.yaml').unlink()
         ),
-        'has several YAML files, a.yaml, b.yaml',
+        'contains several YAML files (a.yaml, b.yaml)',
     ),
-    'an image cut off': (break_first_image, 'cannot be read (no image)'),
+    'an image cut off': (break_first_image, 'cannot be read (not an image)'),
 }
 
 
@@ -514,24 +517,24 @@ def test_one_fault(monkeypatch, request, tmp_path, kind, fault):
 
 
 @pytest.mark.parametrize('skip', [False, True])
-def test_every_fault_is_told_at_once(monkeypatch, capsys, voc, skip):
+def test_all_faults_are_listed_at_once(monkeypatch, capsys, voc, skip):
     root, _ = voc
     labels = sorted(root.rglob('*.xml'))[:3]
     for path in labels:
         path.write_text('<html/>')
     monkeypatch.setattr('dsnet_mm.data.converting.dataset_conversion.MOST_SHOWN', 2)
-    said = run(monkeypatch, 'voc', root, root / 'out', *['--skip'] * skip)
-    said = capsys.readouterr().out if skip else said
-    assert [str(path) in said for path in labels] == [True, True, False]
-    assert 'and 1 more' in said
+    text = run(monkeypatch, 'voc', root, root / 'out', *['--skip'] * skip)
+    text = capsys.readouterr().out if skip else text
+    assert [str(path) in text for path in labels] == [True, True, False]
+    assert 'and 1 more' in text
 
 
-def test_skip_leaves_faulty_images_out(monkeypatch, capsys, voc):
+def test_skip_ignores_faulty_images(monkeypatch, capsys, voc):
     root, objects = voc
     path = first_label(root)
     path.write_text('<html/>')
     assert run(monkeypatch, 'voc', root, root / 'out', '--skip') == 0
-    assert f'left out {path}: ' in capsys.readouterr().out
+    assert f'skipped {path}: ' in capsys.readouterr().out
     assert len(load(root / 'out/all.json')['images']) == len(objects) - 1
 
 
@@ -543,15 +546,21 @@ def test_bad_arguments(monkeypatch, capsys, voc):
     before = files_below(root)
     target = root / 'new'
     cases = [
-        (['voc', root / 'no', target], 'no is no folder; give the folder of the set'),
-        (['voc', root, root / 'out'], 'all.json is there already; give another folder, or --force'),
-        (['voc', root, root / 'file'], 'file is no folder; give one for the annotation files'),
-        (['voc', root, root / 'x.json'], 'x.json is no folder'),
-        (['voc', root, root / 'file/below'], 'below: Not a directory; give another folder'),
-        (['voc', root, target, '--val', 1], '--val is 1, but must be a share between 0 and 1'),
+        (['voc', root / 'no', target], 'no is not a folder; pass the folder of the dataset'),
+        (
+            ['voc', root, root / 'out'],
+            'all.json already exists; choose another folder or pass --force',
+        ),
+        (
+            ['voc', root, root / 'file'],
+            'file is not a folder; pass a folder for the annotation files',
+        ),
+        (['voc', root, root / 'x.json'], 'x.json is not a folder'),
+        (['voc', root, root / 'file/below'], 'below (Not a directory); choose another folder'),
+        (['voc', root, target, '--val', 1], '--val is 1 but must be at least 0 and below 1'),
         (['voc', root, target, '--val', 0.95], '--val 0.95 leaves none of 8 images'),
-        (['voc', root, target, '--classes', 'a', 'a'], '--classes names a class twice'),
-        (['voc', root, target, '--classes', 'a'], 'is not among --classes'),
+        (['voc', root, target, '--classes', 'a', 'a'], '--classes repeats a class'),
+        (['voc', root, target, '--classes', 'a'], 'is missing in --classes'),
     ]
     for args, words in cases:
         code = run(monkeypatch, *args)
@@ -569,12 +578,12 @@ def test_bad_arguments(monkeypatch, capsys, voc):
 def test_val_twice_is_refused(monkeypatch, yolo):
     root, _ = yolo
     code = run(monkeypatch, 'yolo', root, root / 'out', '--val', 0.2)
-    assert code.startswith(f'error: {root} has a split for validation already; leave --val out')
+    assert code.startswith(f'error: {root} already has a validation split; omit --val')
 
 
 @pytest.mark.slow
 def test_the_command(yolo):
-    """The script itself: exit status, one sentence, no traceback."""
+    """Check exit status, one sentence and no traceback in a process of its own."""
     root, _ = yolo
     rewrite(b'9 1 1 1 1')(root)
     done = run_command('convert-data', 'yolo', root, root / 'new')

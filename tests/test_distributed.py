@@ -212,7 +212,7 @@ def test_slurm_without_a_gpu_gets_a_sentence(monkeypatch):
     ('command', 'words'),
     [
         (['dist_train.sh'], 'usage: '),
-        (['dist_train.sh', 'c.py', 'many'], "'many' is no number of processes"),
+        (['dist_train.sh', 'c.py', 'many'], "'many' is not a number of processes"),
         (['dist_test.sh', 'c.py', 'c.pth'], 'usage: '),
         (['slurm_train.sh', 'p', 'j'], 'usage: '),
     ],

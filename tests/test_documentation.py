@@ -30,7 +30,7 @@ MAKE = 'test_documentation.py::test_make_help_lists_every_command'
 RUN_BY = {
     '.venv/bin/python -m pytest tests': BY_HAND,
     'MMDET=': 'test_own_data.py::test_mmdet_plots_logs',
-    'dsnet-mm benchmark': 'test_benchmark.py::test_tool',
+    'dsnet-mm benchmark': 'test_benchmark.py::test_command',
     'dsnet-mm check-data': 'test_own_data.py::test_convert_and_check',
     'dsnet-mm compare': 'test_compare.py::test_what_the_docs_tell_to_type',
     'dsnet-mm convert-data': 'test_own_data.py::test_convert_and_check',
@@ -39,7 +39,7 @@ RUN_BY = {
     'dsnet-mm info': 'test_model_info.py::test_documentation_shows_what_the_tool_makes',
     'dsnet-mm predict': 'test_own_data.py::test_detect',
     'dsnet-mm shapes': 'test_pretrain.py::test_commands',
-    'dsnet-mm streams': 'test_streams.py::test_the_tool',
+    'dsnet-mm streams': 'test_streams.py::test_the_command',
     'dsnet-mm test': 'test_own_data.py::test_train_and_test',
     'dsnet-mm test configs/pretrain': 'test_pretrain.py::test_commands',
     'dsnet-mm test configs/retinanet': 'test_readme.py::test_commands',

@@ -1,4 +1,4 @@
-"""The check of the installed stack, the report, and the folder of configs."""
+"""Test the check of the installed stack, the report, and the folder of configs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ONEDL = {
 
 @pytest.fixture
 def modules(monkeypatch):
-    """Make every module look installed or, once put into the set it returns, missing."""
+    """Pretend that all modules are installed, except those in the returned set."""
     missing = set()
     monkeypatch.setattr(environment, 'find_spec', lambda n: None if n in missing else object())
     return missing
@@ -41,12 +41,12 @@ def test_version_key_orders_versions():
 
 
 @pytest.mark.parametrize('installed', [OFFICIAL, ONEDL, {**OFFICIAL, 'mmpretrain': '1.2.0'}])
-def test_fitting_stacks_have_no_problem(modules, installed):
+def test_supported_stacks_have_no_problem(modules, installed):
     assert version_problems(installed) == []
 
 
 @pytest.mark.parametrize(
-    ('change', 'said', 'typed'),
+    ('change', 'words', 'remedy'),
     [
         ({'mmcv': '2.2.0'}, 'mmcv 2.2.0 is too new', 'mmcv==2.1.0'),
         ({'mmcv': '2.0.0rc3'}, 'mmcv 2.0.0rc3 is too old', 'MMCV_WITH_OPS=1'),
@@ -63,28 +63,28 @@ def test_fitting_stacks_have_no_problem(modules, installed):
         ),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_sentence(modules, change, said, typed):
+def test_unsupported_packages_are_reported(modules, change, words, remedy):
     (problem,) = version_problems({**OFFICIAL, **change})
-    assert said in problem
-    assert typed in problem
+    assert words in problem
+    assert remedy in problem
     assert '\n' not in problem
 
 
-def test_onedl_bounds_are_their_own(modules):
+def test_onedl_has_its_own_bounds(modules):
     (problem,) = version_problems({**ONEDL, 'onedl-mmdetection': '3.6.0'})
-    assert problem.startswith('onedl-mmdetection 3.6.0 is too new, it has to be below 3.6')
+    assert problem.startswith('onedl-mmdetection 3.6.0 is too new, it must be below 3.6')
     (problem,) = version_problems({**ONEDL, 'onedl-mmcv': '2.4.0'})
     assert problem.endswith('onedl-mmcv==2.3.6`')
 
 
-def test_missing_package_is_named_unless_it_lies_on_the_path(modules):
+def test_a_missing_package_is_reported_unless_it_is_on_the_path(modules):
     without = {name: version for name, version in OFFICIAL.items() if name != 'mmdet'}
     assert version_problems(without) == []
     modules.add('mmdet')
     (problem,) = version_problems(without)
-    assert problem.startswith('mmdet is not installed: type `pip install')
+    assert problem.startswith('mmdet is not installed: run `pip install')
     modules.add('mmpretrain')
-    assert version_problems(without) == [problem]  # only classifiers need that one
+    assert version_problems(without) == [problem]  # only classifiers need mmpretrain
 
 
 def test_official_mmengine_needs_pkg_resources(modules):
@@ -96,7 +96,7 @@ def test_official_mmengine_needs_pkg_resources(modules):
 
 
 @pytest.mark.parametrize(
-    ('broken', 'typed'),
+    ('broken', 'remedy'),
     [
         ('torch', 'pip install --force-reinstall --no-deps torch==2.12.1'),
         ('torchvision', '"torchvision==0.27.*"'),
@@ -104,21 +104,21 @@ def test_official_mmengine_needs_pkg_resources(modules):
         ('mmcv.ops', 'mmcv==2.1.0'),
     ],
 )
-def test_broken_binary_is_named_with_the_remedy(modules, monkeypatch, broken, typed):
+def test_a_broken_binary_is_reported_with_the_remedy(modules, monkeypatch, broken, remedy):
     def import_module(name):
         if name == broken:
             raise OSError('undefined symbol: _ZN3c10\nmore lines')
 
     monkeypatch.setattr(environment.importlib, 'import_module', import_module)
     (problem,) = import_problems(OFFICIAL)
-    assert problem.startswith(f'{broken} cannot be imported beside torch 2.12.1 (undefined symbol')
-    assert typed in problem
+    assert problem.startswith(f'{broken} cannot be imported with torch 2.12.1 (undefined symbol')
+    assert remedy in problem
     assert '\n' not in problem
     modules.add(broken.partition('.')[0])
     assert import_problems(OFFICIAL) == []
 
 
-def test_a_failed_import_names_the_first_problem(monkeypatch):
+def test_a_failed_import_reports_the_first_problem(monkeypatch):
     def import_module(name):
         raise AssertionError('MMCV==2.2.0 is used but incompatible')
 
@@ -127,10 +127,10 @@ def test_a_failed_import_names_the_first_problem(monkeypatch):
     with pytest.raises(UnfitEnvironment, match='^this is wrong .*dsnet-mm doctor') as caught:
         environment.register_modules()
     assert isinstance(caught.value, UserError)
-    # mmengine would hide the words of an ImportError in custom_imports.
+    # mmengine would hide the message of an ImportError in custom_imports.
     assert not isinstance(caught.value, ImportError)
     monkeypatch.setattr(environment, 'problems', list)
-    with pytest.raises(AssertionError, match='MMCV'):  # a defect of another kind stays as it is
+    with pytest.raises(AssertionError, match='MMCV'):  # other errors pass unchanged
         environment.register_modules()
 
 
@@ -139,7 +139,7 @@ def test_unsupported_versions_that_import_are_accepted(monkeypatch):
     environment.register_modules()
 
 
-def test_tried_pins_lie_within_the_bounds(modules):
+def test_locked_versions_are_within_the_bounds(modules):
     for stack in environment.STACKS:
         lines = (ROOT / 'requirements' / f'{stack}.lock').read_text().splitlines()
         pins = dict(re.split('===?', line) for line in lines if ';' not in line)
@@ -150,7 +150,7 @@ def test_tried_pins_lie_within_the_bounds(modules):
 
 
 @pytest.mark.slow
-def test_this_environment_fits():
+def test_this_environment_is_supported():
     assert environment.problems() == []
     result = _python('-m', 'dsnet_mm', 'doctor')
     assert result.returncode == 0, result.stdout + result.stderr
@@ -160,7 +160,7 @@ def test_this_environment_fits():
 
 
 @pytest.mark.parametrize('broken', ['', 'torch', 'mmcv.ops'])
-def test_devices_and_operations_are_told_whatever_is_wrong(monkeypatch, capsys, broken):
+def test_devices_and_operators_are_reported_despite_problems(monkeypatch, capsys, broken):
     real = doctor.importlib.import_module
 
     def import_module(name):
@@ -171,29 +171,29 @@ def test_devices_and_operations_are_told_whatever_is_wrong(monkeypatch, capsys, 
     monkeypatch.setattr(doctor.importlib, 'import_module', import_module)
     monkeypatch.setattr(doctor, 'problems', lambda: ['this is wrong'])
     assert doctor.report(OFFICIAL) == ['this is wrong']
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     unknown = 'unknown (undefined symbol: _ZN3c10)\n'
-    assert (f'device: {unknown}' in said) == (broken == 'torch')
-    assert bool(re.search(r'^device: CPU, \d+ threads$', said, re.M)) == (broken != 'torch')
-    assert (f'mmcv operators: {unknown}' in said) == (broken == 'mmcv.ops')
-    told = re.search(r'^mmcv operators: compiled for .*C.* with \S+', said, re.M)
-    assert bool(told) == (broken != 'mmcv.ops')
+    assert (f'device: {unknown}' in printed) == (broken == 'torch')
+    assert bool(re.search(r'^device: CPU, \d+ threads$', printed, re.M)) == (broken != 'torch')
+    assert (f'mmcv operators: {unknown}' in printed) == (broken == 'mmcv.ops')
+    operators = re.search(r'^mmcv operators: compiled for .*C.* with \S+', printed, re.M)
+    assert bool(operators) == (broken != 'mmcv.ops')
 
 
-def test_report_works_where_nothing_is_installed():
+def test_report_without_any_package():
     result = _python('-S', '-m', 'dsnet_mm', 'doctor')
     assert result.returncode == 1
     assert result.stderr == ''
     assert 'torch is not installed' in result.stdout
     assert "device: unknown (No module named 'torch')" in result.stdout
-    assert re.search('^problem: torch is not installed: type `', result.stdout, re.MULTILINE)
+    assert re.search('^problem: torch is not installed: run `', result.stdout, re.MULTILINE)
 
 
-def test_import_ends_with_the_sentence_where_nothing_is_installed():
+def test_import_without_any_package():
     result = _python('-S', '-c', 'import dsnet_mm')
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
-    assert last.startswith('dsnet_mm.environment.UnfitEnvironment: torch is not installed: type `')
+    assert last.startswith('dsnet_mm.environment.UnfitEnvironment: torch is not installed: run `')
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_import_ends_with_the_sentence_where_nothing_is_installed():
         ([], ['python'], False),
     ],
 )
-def test_only_the_own_command_registers_later(monkeypatch, argv, orig_argv, expected):
+def test_only_the_command_registers_later(monkeypatch, argv, orig_argv, expected):
     monkeypatch.setattr(sys, 'argv', argv)
     monkeypatch.setattr(sys, 'orig_argv', orig_argv)
     assert environment.runs_own_command() is expected
@@ -217,7 +217,7 @@ def test_configs_are_found_in_a_clone_and_in_a_wheel(monkeypatch, tmp_path):
     package = tmp_path / 'dsnet_mm'
     (tmp_path / 'configs').mkdir()
     monkeypatch.setattr(environment, '__file__', str(package / 'environment.py'))
-    # A folder of that name beside an installed package is somebody else's.
+    # A folder `configs` next to an installed package belongs to another project.
     with pytest.raises(UnfitEnvironment, match=re.escape(str(package))):
         environment.configs_dir()
     (tmp_path / 'setup.py').touch()

@@ -1,4 +1,4 @@
-"""What the installer decides, refuses and explains; .ci/run and .ci/fresh install for real."""
+"""Test decisions and errors of the installer; .ci/run and .ci/fresh install for real."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from install import Log
 
 
 @pytest.mark.parametrize('minor', [10, 11, 12, 13])
-def test_every_supported_python_gets_the_official_stack(minor):
+def test_supported_pythons_get_the_official_stack(minor):
     assert install.choose_stack('auto', minor) == 'openmmlab'
     assert install.choose_stack('onedl', minor) == 'onedl'
 
 
-def test_the_forks_stand_in_where_the_official_stack_has_no_build():
+def test_newer_pythons_get_the_forks():
     assert install.choose_stack('auto', 14) == 'onedl'
     with pytest.raises(SystemExit, match='3.14 is not supported by STACK=openmmlab'):
         install.choose_stack('openmmlab', 14)
 
 
 @pytest.mark.parametrize('minor', [9, 99])
-def test_other_pythons_are_refused_with_those_that_work(minor):
+def test_other_pythons_are_rejected(minor):
     with pytest.raises(SystemExit, match=r'openmmlab 3\.10 to 3\.13, onedl 3\.10 to 3\.14'):
         install.choose_stack('auto', minor)
 
 
-def test_folders_of_others_and_of_the_other_stack_are_refused(tmp_path):
+def test_foreign_folders_and_other_stacks_are_rejected(tmp_path):
     venv = tmp_path / 'a b' / 'venv'
     install.claim(venv, 'onedl')
     install.claim(venv, 'onedl')
     (venv / 'pyvenv.cfg').touch()
-    with pytest.raises(SystemExit, match='holds another stack than openmmlab'):
+    with pytest.raises(SystemExit, match='contains another stack than openmmlab'):
         install.claim(venv, 'openmmlab')
     (venv / 'dsnet-mm.stack').write_text('onedl 0123')
     install.claim(venv, 'onedl')
@@ -62,7 +62,7 @@ def script(path: Path, body: str) -> Path:
     return path
 
 
-def test_disk_compiler_headers_and_nvcc_are_tried(tmp_path, monkeypatch):
+def test_disk_compiler_headers_and_nvcc_are_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(install, 'NEEDED_GB', 0)
     cpu = {'CUDA_VISIBLE_DEVICES': ''}
     headless = script(tmp_path / 'headless', 'if grep -q Python.h; then exit 1; fi')
@@ -78,11 +78,13 @@ def test_disk_compiler_headers_and_nvcc_are_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(install, 'NEEDED_GB', 10**6)
     with pytest.raises(SystemExit, match='but needs 1000000'):
         install.check_machine(tmp_path, cpu)
-    (tmp_path / 'lib/python3/site-packages/torch').mkdir(parents=True)  # the most is there
+    (tmp_path / 'lib/python3/site-packages/torch').mkdir(
+        parents=True
+    )  # the largest package is installed
     install.check_machine(tmp_path, {**cpu, 'CXX': 'true'})
 
 
-def test_mmcv_is_compiled_for_the_gpus_that_are_visible(tmp_path, monkeypatch):
+def test_mmcv_is_compiled_for_the_visible_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
     script(tmp_path / 'nvidia-smi', 'echo 9.0; echo 8.0; echo 9.0')
     env = {'PATH': os.environ['PATH']}
@@ -96,7 +98,7 @@ def test_mmcv_is_compiled_for_the_gpus_that_are_visible(tmp_path, monkeypatch):
     assert install.find_gpus({**env, 'FORCE_CUDA': '1'}) == 'all'
 
 
-def test_settings_of_pip_reach_uv(tmp_path):
+def test_pip_settings_reach_uv(tmp_path):
     settings = f"""
 :env:.cert='/certs.pem'
 :env:.extra-index-url='https://one/simple https://two/simple'
@@ -127,11 +129,11 @@ global.trusted-host='mirror other'
     assert install.uv_environment('', mine)['SSL_CERT_FILE'] == '/requests.pem'
 
 
-def test_uv_knows_the_settings():
-    """By their names in its program, since it ignores those that it does not know."""
+def test_uv_supports_the_settings():
+    """Search the binary for the variables, because uv ignores unknown variables."""
     program = Path(sys.prefix, 'bin', 'uv')
     if not program.exists():
-        pytest.skip('this environment was not made by `make env`')
+        pytest.skip('`make env` did not install this environment')
     text = program.read_bytes()
     names = {name for name in install.UV_SETTINGS.values() if name.startswith('UV_')}
     assert len(names) > 4
@@ -148,7 +150,7 @@ def test_jobs_follow_cores_and_memory(monkeypatch):
     assert int(install.job_count({}, Path('/proc/meminfo').read_text())) >= 1
 
 
-def test_commands_are_logged_with_signs_of_life(tmp_path, monkeypatch, capsys):
+def test_commands_are_logged_with_progress(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(install, 'SECONDS_BETWEEN_SIGNS', 0.1)
     log = Log(tmp_path / 'log', {**os.environ, 'WORD': 'hello'})
     assert log.run('sh', '-c', 'echo $WORD $MORE; echo "DEBUG [7/77] c++ a"; sleep 0.4', MORE='you')
@@ -158,7 +160,7 @@ def test_commands_are_logged_with_signs_of_life(tmp_path, monkeypatch, capsys):
 
 
 def test_an_interrupt_ends_the_compilers(tmp_path, monkeypatch):
-    """It comes at the first sign of life, when the child has written its number."""
+    """Interrupt at the first progress line, after the child has printed its process id."""
     log = Log(tmp_path / 'log', dict(os.environ))
     monkeypatch.setattr(install, 'SECONDS_BETWEEN_SIGNS', 0.05)
 
@@ -184,8 +186,8 @@ def test_an_interrupt_ends_the_compilers(tmp_path, monkeypatch):
         ('error: Failed to fetch\n  dns error\n  Temporary failure in name resolution', 'network'),
         ('Because there is no version of torch===2.12.1 ... unsatisfiable', 'pip config list'),
         ('Creating a venv: ensurepip is not available.', 'sudo apt-get install python3-venv'),
-        ('an unknown fault', 'correct what the lines above report'),
-        ('DEBUG marker environment: name resolution\nerror: x', 'correct what the lines above'),
+        ('an unknown fault', 'fix the problem in the lines above'),
+        ('DEBUG marker environment: name resolution\nerror: x', 'fix the problem in the lines'),
     ],
 )
 def test_a_failure_is_one_sentence_with_advice(output, advice, tmp_path, capsys):
@@ -199,8 +201,8 @@ def test_a_failure_is_one_sentence_with_advice(output, advice, tmp_path, capsys)
     assert shown == [line for line in output.splitlines() if not line.startswith('DEBUG')]
 
 
-def test_headers_are_precompiled_and_used(tmp_path, monkeypatch):
-    """With a header in the place of PyTorch's, which takes half a minute."""
+def test_headers_are_precompiled_and_reused(tmp_path, monkeypatch):
+    """Precompile a small header instead of PyTorch's, which takes half a minute."""
     if 'clang' in subprocess.run(['c++', '--version'], capture_output=True, text=True).stdout:
         pytest.skip('clang compiles without precompiled headers')
     monkeypatch.setattr(install, 'HEADERS', '#include <known.h>\n')
@@ -221,18 +223,18 @@ def test_headers_are_precompiled_and_used(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('compiler', ['false', 'echo clang version 19'])
-def test_a_compiler_without_precompiled_headers_does_without(tmp_path, compiler):
+def test_compilers_without_precompiled_headers_work(tmp_path, compiler):
     log = Log(tmp_path / 'log', {**os.environ, 'CXX': compiler})
     assert install.precompile(log, tmp_path / 'header.h', []) == ''
 
 
-def test_the_flags_are_those_of_the_project():
+def test_the_flags_match_pyproject():
     text = (ROOT / 'pyproject.toml').read_text()
     assert re.findall(r'CFLAGS = "(.*?)"', text) == [install.CFLAGS] * 2
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason='older Pythons need no help')
-def test_the_setup_of_mmcv_finds_its_version(tmp_path):
+def test_mmcv_setup_finds_its_version(tmp_path):
     (tmp_path / 'setup.py').write_text(
         'def version():\n'
         "    exec(compile('__version__ = 7', 'file', 'exec'))\n"
@@ -245,7 +247,7 @@ def test_the_setup_of_mmcv_finds_its_version(tmp_path):
         assert (done.stdout == '7\n') is succeeds, done.stderr
 
 
-def test_a_refusal_is_one_sentence_without_a_traceback(tmp_path):
+def test_an_error_is_one_sentence_without_a_traceback(tmp_path):
     (tmp_path / 'mine').touch()
     command = [sys.executable, str(ROOT / 'tools' / 'install.py'), '--venv', str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -254,7 +256,7 @@ def test_a_refusal_is_one_sentence_without_a_traceback(tmp_path):
 
 
 class Recorded(Log):
-    """Notes commands instead of running them; those with a word of ``failing`` fail."""
+    """Record commands instead of running them; commands with a word of ``failing`` fail."""
 
     steps: list[str] = []
     failing: tuple[str, ...] = ()
@@ -278,7 +280,7 @@ class Recorded(Log):
 
 @pytest.fixture
 def make_env(tmp_path, monkeypatch):
-    """``install`` into one folder, with other commands that fail; returns what was run."""
+    """Return a function that installs with failing commands and returns all commands."""
     monkeypatch.setattr(install, 'Log', Recorded)
     monkeypatch.setattr(install, 'check_machine', lambda *_: None)
 
@@ -290,7 +292,7 @@ def make_env(tmp_path, monkeypatch):
     return run
 
 
-def test_an_interrupted_installation_is_continued_and_then_complete(make_env):
+def test_an_interrupted_installation_continues(make_env):
     with pytest.raises(KeyboardInterrupt):
         make_env('CTRL-C')
     assert 'MAX_JOBS' in make_env('CXX=false')
@@ -299,14 +301,14 @@ def test_an_interrupted_installation_is_continued_and_then_complete(make_env):
     assert steps.count('\n') == 0
 
 
-def test_a_cached_wheel_that_does_not_import_is_built_again(make_env):
+def test_a_broken_cached_wheel_is_built_again(make_env):
     with pytest.raises(SystemExit, match='Import mmcv.ops failed'):
         make_env('import mmcv.ops')
     assert 'cache clean mmcv' in '\n'.join(Recorded.steps)
 
 
-def test_another_device_gets_another_mmcv(make_env, monkeypatch):
-    """The one that is installed is taken out first: uv would keep it, of the same version."""
+def test_a_new_gpu_gets_a_new_mmcv(make_env, monkeypatch):
+    """Uninstall mmcv first, because uv would keep an installed wheel of the same version."""
     make_env('CXX=false')
     monkeypatch.setattr(install, 'find_gpus', lambda env: '9.0')
     steps = make_env('CXX=false')
@@ -320,7 +322,7 @@ def test_a_second_run_has_nothing_to_do():
     state = mark.read_text() if mark.exists() else 'none'
     stack, gpus = (state.split() or ['none'])[0], install.find_gpus(dict(os.environ))
     if stack == 'none' or state != install.fingerprint(stack, version, gpus):
-        pytest.skip('this environment is not what `make env` makes of this clone')
+        pytest.skip('`make env` of this clone did not install this environment')
     base = str(Path(sys.base_prefix, 'bin', f'python{version}'))
     command = [base, str(ROOT / 'tools' / 'install.py'), '--stack', stack, '--venv', sys.prefix]
     done = subprocess.run(command, capture_output=True, text=True)

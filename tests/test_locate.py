@@ -1,4 +1,4 @@
-"""Finding the data of a config, and pointing it elsewhere."""
+"""Test finding and moving the data paths of a config."""
 
 import pytest
 from conftest import ROOT
@@ -10,7 +10,7 @@ from dsnet_mm.errors import UserError
 CONFIG = ROOT / 'configs' / 'mask_rcnn_dsnet_s_fpn_1x_coco.py'
 
 
-def test_data_root_is_set_in_all_places():
+def test_data_root_is_set_everywhere():
     cfg = Config.fromfile(CONFIG)
     assert len([path for path in find_paths(cfg) if path.startswith('data/coco/')]) == 8
     set_data_root(cfg, 'elsewhere')
@@ -23,7 +23,7 @@ def test_data_root_is_set_in_all_places():
     }
 
 
-def test_wrapped_data_sets_are_found():
+def test_wrapped_datasets_are_found():
     cfg = Config.fromfile(CONFIG)
     leaf = cfg.train_dataloader.dataset
     cfg.train_dataloader.dataset = ConfigDict(
@@ -36,7 +36,7 @@ def test_wrapped_data_sets_are_found():
     assert {dataset.data_root for dataset in find_datasets(cfg)} == {'/new/'}
 
 
-def test_roots_that_share_their_beginning():
+def test_roots_with_a_common_prefix():
     cfg = Config.fromfile(CONFIG)
     cfg.train_dataloader.dataset.data_root = 'data/'
     set_data_root(cfg, 'data/x')
@@ -46,7 +46,7 @@ def test_roots_that_share_their_beginning():
     assert cfg.val_evaluator.ann_file is None
 
 
-def test_missing_data_are_named(tmp_path, shapes_root):
+def test_missing_data_are_reported(tmp_path, shapes_root):
     cfg = Config.fromfile(CONFIG)
     set_data_root(cfg, str(shapes_root))
     check_data(cfg)
@@ -58,7 +58,7 @@ def test_missing_data_are_named(tmp_path, shapes_root):
         check_data(cfg, ['test'])
 
 
-def test_remote_data_are_not_looked_for():
+def test_remote_data_are_not_checked():
     cfg = Config.fromfile(CONFIG)
     set_data_root(cfg, 's3://bucket/coco')
     check_data(cfg)

@@ -1,4 +1,4 @@
-"""Parameters and MACs, and the tables that show them."""
+"""Test the counts of parameters and MACs, and their tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSBlock, DSNet
 from dsnet_mm.models.reference import as_published
 
-# M parameters and G MACs at 224x224 that the published architecture gives the six classifiers
+# M parameters and G MACs at 224x224 of the six classifiers in the published architecture
 COMPUTED = {
     'DS-Net-T': ('9.10', '1.58'),
     'DS-Net-T*': ('10.53', '1.83'),
@@ -39,12 +39,12 @@ MASK_RCNN = ROOT / 'configs' / 'mask_rcnn_dsnet_t_fpn_1x_coco.py'
 RETINANET = ROOT / 'configs' / 'retinanet_dsnet_t_dsfpn_1x_coco.py'
 
 
-def run_tool(*args):
+def run_info(*args):
     return run_command('info', *args)
 
 
 def block_macs(height, width, grid_height, grid_width, dims):
-    """MACs of a published DS-Block with equal streams, and what the small grid saves of them."""
+    """Return the MACs of a published DS-Block with equal streams, and those that the grid saves."""
     pixels, cells, half = height * width, grid_height * grid_width, dims // 2
     published = (
         9 * dims * pixels  # positional encoding
@@ -62,7 +62,7 @@ def block_macs(height, width, grid_height, grid_width, dims):
 
 
 @pytest.mark.parametrize('device', ['meta', 'cpu'])
-def test_macs_of_a_block_are_those_of_its_equations(device):
+def test_macs_of_a_block_follow_from_its_equations(device):
     block = DSBlock(32, num_heads=2, grid_stride=4).to(device).eval()
     published, saved = block_macs(13, 18, 3, 4, 32)
     x = torch.rand(1, 32, 13, 18, device=device)
@@ -76,7 +76,7 @@ def backbone():
 
 
 def attention_macs(backbone: DSNet, side: int) -> int:
-    """MACs of both kinds of attention, in all blocks, on an image of ``side`` x ``side`` pixels."""
+    """Return the MACs of both kinds of attention in all blocks for a square image."""
     macs = 0
     for number, stage in enumerate(backbone.stages):
         pixels = (side // 4 // 2**number) ** 2
@@ -86,7 +86,7 @@ def attention_macs(backbone: DSNet, side: int) -> int:
     return macs
 
 
-def test_all_but_the_attentions_is_linear_in_the_pixels(backbone):
+def test_macs_without_attention_are_linear_in_the_pixels(backbone):
     sides = 256, 512, 1024, 2048
     backbone = backbone.to('meta')
     linear = [
@@ -97,7 +97,7 @@ def test_all_but_the_attentions_is_linear_in_the_pixels(backbone):
     assert linear == [linear[0] * 4**number for number in range(len(sides))]
 
 
-def test_memory_grows_no_faster_than_the_pixels(backbone):
+def test_memory_is_at_most_linear_in_the_pixels(backbone):
     small, large = (torch.rand(1, 3, side, side) for side in (128, 256))
     with torch.no_grad():
         peaks = [peak_memory(lambda x=x: backbone(x), 'cpu') for x in (small, large)]
@@ -150,7 +150,7 @@ def test_parts_of_a_one_stage_detector():
     assert cost.heads == count_macs(model.bbox_head, model.extract_feat(image))[0]
 
 
-def test_classifiers_count_too(tmp_path):
+def test_macs_of_a_classifier(tmp_path):
     config = tmp_path / 'classifier.py'
     config.write_text(
         "default_scope = 'mmpretrain'\n"
@@ -165,7 +165,7 @@ def test_classifiers_count_too(tmp_path):
 
 @pytest.mark.slow
 def test_documentation_shows_what_the_tool_makes():
-    """Whole for the backbones; of the detectors each is there, and some are counted again."""
+    """Recompute the table of the backbones, and the rows of some detectors."""
     block = read_block(ROOT / 'docs' / 'models.md', 'model table')
     assert block.startswith(model_tables([describe_backbone(name) for name in PAPER], []))
     names = [path.stem for path in detector_configs()]
@@ -183,7 +183,7 @@ def test_documentation_shows_what_the_tool_makes():
 
 
 def test_documentation_shows_the_memory_of_every_detector():
-    """Every detector is there, and of one the forward passes are measured again."""
+    """Check that every detector has a row, and measure the forward passes of one again."""
     block = read_block(ROOT / 'docs' / 'models.md', 'memory table')
     rows = re.findall(r'^\| (\w+_coco) ' + r'\| (\d+) ' * 4 + r'\|$', block, re.MULTILINE)
     assert [row[0] for row in rows] == [path.stem for path in detector_configs()]
@@ -198,7 +198,7 @@ def test_documentation_shows_the_memory_of_every_detector():
     assert measured == pytest.approx(shown['retinanet_dsnet_t_dsfpn_1x_coco'], rel=0.05)
 
 
-def test_documentation_needs_a_place_for_a_table(tmp_path):
+def test_tables_replace_a_block_of_a_document(tmp_path):
     document = tmp_path / 'models.md'
     document.write_text('before\n<!-- model table -->\nold\n<!-- end of model table -->\nafter\n')
     replace_block(document, 'model table', 'new')
@@ -206,15 +206,15 @@ def test_documentation_needs_a_place_for_a_table(tmp_path):
     assert document.read_text() == (
         'before\n<!-- model table -->\nnew\n<!-- end of model table -->\nafter\n'
     )
-    with pytest.raises(UserError, match='has no place for the other'):
+    with pytest.raises(UserError, match='lacks the comments of the other'):
         replace_block(document, 'other', 'new')
     with pytest.raises(UserError, match='cannot be read'):
         replace_block(tmp_path / 'none.md', 'model table', 'new')
 
 
 @pytest.mark.slow
-def test_tool_prints_json_of_a_config():
-    done = run_tool(RETINANET, '--size', 64, 96, '--json')
+def test_command_prints_json_of_a_config():
+    done = run_info(RETINANET, '--size', 64, 96, '--json')
     assert done.returncode == 0, done.stderr
     (info,) = json.loads(done.stdout)
     expected = describe_config(RETINANET, (64, 96))
@@ -227,14 +227,14 @@ def test_tool_prints_json_of_a_config():
 @pytest.mark.parametrize(
     ('content', 'words'),
     [
-        (None, 'does not exist; give the path of a config'),
+        (None, 'does not exist; pass the path of a config'),
         ("model = dict(type='Nothing')", 'no model can be built from'),
         ('no config at all', 'no model can be built from'),
         ('lr = 1', 'no model can be built from'),
         ("model = dict(type='mmdet.FPN', in_channels=[8], out_channels=8, num_outs=1)", 'backbone'),
     ],
 )
-def test_a_config_without_a_model_gets_a_sentence(tmp_path, content, words):
+def test_a_config_without_a_model_is_reported(tmp_path, content, words):
     config = tmp_path / 'config.py'
     if content:
         config.write_text(content)
@@ -244,8 +244,8 @@ def test_a_config_without_a_model_gets_a_sentence(tmp_path, content, words):
 
 
 @pytest.mark.slow
-def test_tool_reports_faults_in_one_line(tmp_path):
-    done = run_tool(tmp_path / 'none.py')
+def test_command_reports_errors_in_one_line(tmp_path):
+    done = run_info(tmp_path / 'none.py')
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith('error: ')
     assert 'Traceback' not in done.stderr

@@ -1,4 +1,4 @@
-"""What docs/own_data.md tells to type works, and what it says will be seen is seen."""
+"""Test that the commands and claims of docs/own_data.md hold."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SMALL = (
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, shapes_root):
-    """A folder from which the commands can be typed, with a set in data/own."""
+    """Change to a folder with a dataset in data/own, in which the commands run."""
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     build('voc', tmp_path / 'data/own', shapes_root, 'JPEGImages', 'Annotations')
     monkeypatch.chdir(tmp_path)
@@ -84,7 +84,7 @@ def test_train_and_test(place, monkeypatch):
 
 
 def test_detect(place, monkeypatch, capsys):
-    """With a small backbone and small images in the place of the config's, not trained."""
+    """Run an untrained small backbone on small images instead of the config's."""
     _, _, _, _, _, detect, *_ = COMMANDS
     config = 'finetune/retinanet_dsnet_s_finetune'
     (place / 'configs').unlink()
@@ -102,7 +102,7 @@ def test_detect(place, monkeypatch, capsys):
     assert sorted(path.name for path in drawn.iterdir()) == names
 
 
-def test_which_configs_can_be_bases(tmp_path):
+def test_configs_that_can_be_bases(tmp_path):
     path = tmp_path / 'own.py'
     init_cfgs = {}
     for base in ('retinanet_dsnet_t_fpn_1x_coco', 'compare/retinanet_dsnet_t_fpn_shapes'):
@@ -150,8 +150,8 @@ def test_three_lines_change_a_config(tmp_path, name):
     assert cfg.train_cfg.max_epochs < coco.train_cfg.max_epochs
 
 
-def test_the_small_config_fits_the_demonstration(tmp_path):
-    """Its three lines are those of the others, and all but the classes comes from the demo."""
+def test_the_small_config_matches_the_demo(tmp_path):
+    """Check the three lines of the config, and compare all but the classes with the demo."""
     text = (FINETUNE / 'retinanet_dsnet_mini_finetune.py').read_text()
     block, *_ = re.findall(r'```python\n(.*?)```', TEXT, re.S)
     for line in block.splitlines()[:2]:
@@ -183,7 +183,7 @@ def test_the_small_config_fits_the_demonstration(tmp_path):
     assert other == {'bbox_head.retina_cls.weight', 'bbox_head.retina_cls.bias'}
 
 
-def test_options_that_the_page_lists():
+def test_options_of_the_page_exist():
     options = dict(re.findall(r'^\| `(\S+)=(\S+)` \|', TEXT, re.M))
     assert len(options) == 3
     cfg = load_config(str(FINETUNE / 'retinanet_dsnet_s_finetune.py'), cfg_options=options)
@@ -211,8 +211,8 @@ def test_another_model_and_image_size(tmp_path, name):
         assert ('RandomFlip' in [step.type for step in pipeline]) == (split == 'train')
 
 
-def test_missing_weights_and_how_to_do_without(monkeypatch, tmp_path):
-    """The options that the message names are all that it takes, and those of the page."""
+def test_training_without_weights(monkeypatch, tmp_path):
+    """Check that the options of the message suffice, and that the page lists them."""
     monkeypatch.chdir(tmp_path)
     given = {}
     for number in (3, 1):  # all at once; the last one when it was forgotten
@@ -229,8 +229,8 @@ def test_missing_weights_and_how_to_do_without(monkeypatch, tmp_path):
     check_initial_weights(cfg)
 
 
-def test_weights_of_a_backbone_alone_are_told_in_one_sentence(tmp_path, monkeypatch):
-    """Of a classifier, or of a backbone by itself; what else load_from may name, too."""
+def test_weights_of_a_backbone_alone_are_reported(tmp_path, monkeypatch):
+    """Load the weights of a classifier, a backbone, and other files by load_from."""
     register_all_modules()
     cfg = Config.fromfile(FINETUNE / 'retinanet_dsnet_s_finetune.py')
     cfg.model.backbone.arch = dict(
@@ -259,7 +259,7 @@ def test_weights_of_a_backbone_alone_are_told_in_one_sentence(tmp_path, monkeypa
     assert '\n' not in str(error.value)
 
 
-def test_missing_weights_where_others_are_there(tmp_path):
+def test_missing_backbone_weights_with_load_from(tmp_path):
     cfg = Config(dict(model=dict(backbone=dict(init_cfg=dict(checkpoint='none.pth')))))
     cfg.load_from = str(tmp_path / 'whole.pth')
     (tmp_path / 'whole.pth').touch()
@@ -268,7 +268,7 @@ def test_missing_weights_where_others_are_there(tmp_path):
 
 
 def test_weights_of_a_detector(tmp_path):
-    """All of its backbone is taken, and what fits of neck and head."""
+    """Load the whole backbone, and the tensors of neck and head that fit."""
     register_all_modules()
     coco = Config.fromfile(ROOT / 'configs/retinanet_dsnet_s_fpn_1x_coco.py').model
     own = Config.fromfile(FINETUNE / 'retinanet_dsnet_s_finetune.py').model
@@ -299,12 +299,12 @@ def test_weights_of_a_detector(tmp_path):
     assert left == {'bbox_head.retina_cls.weight', 'bbox_head.retina_cls.bias'}
 
 
-# What is seen where a set does not fit
+# Symptoms of a dataset that does not fit
 
 
 @pytest.fixture
 def exact():
-    """A set of 4 images with an object of each class, and the predictions that equal it."""
+    """Return annotations of 4 images, an object of each class, and perfect predictions."""
     rng = np.random.default_rng(0)
     annotations = []
     for number in range(16):
@@ -359,7 +359,7 @@ def test_ap(tmp_path, exact):
     assert 0.8 < found['coco/bbox_mAP'] < 0.95
 
 
-def test_stops(tmp_path, exact):
+def test_crashes_of_mmdet(tmp_path, exact):
     content, predictions = exact
     with pytest.raises(IndexError, match='list index out of range'):
         evaluate(tmp_path, dict(content, categories=content['categories'][1:]), predictions)
@@ -395,8 +395,8 @@ def test_documented_settings_of_tensorboard(tmp_path):
     assert list(tmp_path.rglob('events.out.tfevents*'))
 
 
-def test_words_of_the_checks():
-    """What the page quotes of the checks is what they say, or what their tests plant."""
+def test_quoted_titles_of_the_checks():
+    """Check that the titles that the page quotes exist."""
     (table,) = re.findall(r'\| symptom .*', TEXT, re.S)
     quoted = {
         word for row in table.splitlines()[2:] for word in re.findall('`(.+?)`', row.split('|')[3])

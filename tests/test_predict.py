@@ -1,4 +1,4 @@
-"""Detections on images and videos of one's own."""
+"""Test `dsnet-mm predict` on images and videos."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLASSES = ('circle', 'square', 'star', 'triangle')
 
 
 def make_detector(folder: Path, base: str, test_cfg: str) -> tuple[Path, Path]:
-    """A detector with random weights that keeps its three best boxes, however low their scores."""
+    """Write config and checkpoint of a detector with random weights that keeps its best boxes."""
     config = folder / f'{base}.py'
     heads = 'bbox_head=dict(num_classes=4), mask_head=dict(num_classes=4)'
     roi_head = f'roi_head=dict({heads}),' if 'mask_rcnn' in base else ''
@@ -71,10 +71,10 @@ def mask_rcnn(tmp_path_factory):
 def pictures(tmp_path):
     folder = tmp_path / 'my pictures'
     (folder / 'more').mkdir(parents=True)
-    image = np.full((60, 80, 3), (0, 0, 255), np.uint8)  # red, as OpenCV orders colours
+    image = np.full((60, 80, 3), (0, 0, 255), np.uint8)  # red in BGR
     cv2.imwrite(str(folder / 'a.png'), image)
     cv2.imwrite(str(folder / 'more' / 'b.PNG'), image[:, :50])
-    (folder / 'notes.txt').write_text('no picture')
+    (folder / 'notes.txt').write_text('not an image')
     return folder
 
 
@@ -89,7 +89,7 @@ def video(tmp_path):
 
 
 def predict(monkeypatch, *arguments: object) -> str | None:
-    """Run the tool in this process; return what it ends with, None for success."""
+    """Run the command in this process; return its message, None for success."""
     return dsnet_mm_ends('predict', *arguments, '--device', 'cpu') or None
 
 
@@ -97,9 +97,9 @@ def test_a_folder(mask_rcnn, pictures, tmp_path, monkeypatch, capfd):
     out = tmp_path / 'out'
     arguments = [*mask_rcnn, pictures, '--out', out]
     assert predict(monkeypatch, *arguments, '--score', 0) is None
-    said = capfd.readouterr()
-    assert '6 objects on 2 images' in said.out
-    assert 'Failed to add' not in said.out + said.err  # what draws is asked to keep nothing
+    printed = capfd.readouterr()
+    assert '6 objects in 2 images' in printed.out
+    assert 'Failed to add' not in printed.out + printed.err  # the visualizer must not store images
     found = COCO(str(out / 'predictions.json'))
     assert [image['file_name'] for image in found.dataset['images']] == ['a.png', 'more/b.PNG']
     assert [category['name'] for category in found.dataset['categories']] == list(CLASSES)
@@ -117,7 +117,7 @@ def test_a_folder(mask_rcnn, pictures, tmp_path, monkeypatch, capfd):
     message = predict(monkeypatch, *arguments)
     assert 'out holds files already; name another folder by --out' in message
     assert predict(monkeypatch, *arguments, '--score', 1, '--force') is None
-    assert '0 objects on 2 images' in capfd.readouterr().out
+    assert '0 objects in 2 images' in capfd.readouterr().out
     drawn = cv2.imread(str(out / 'pictures' / 'a.png')).reshape(-1, 3)
     assert np.median(drawn, axis=0).tolist() == [0, 0, 255]
 
@@ -134,7 +134,7 @@ def test_a_video(mask_rcnn, video, tmp_path, monkeypatch):
 
 @pytest.fixture
 def blind(monkeypatch):
-    """A config and a checkpoint of a detector that finds nothing, and takes no time for it."""
+    """Replace the detector by a fast one that finds nothing; return config and checkpoint."""
 
     class Blind:
         classes = CLASSES
@@ -151,22 +151,20 @@ def blind(monkeypatch):
     return ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py', 'any.pth'
 
 
-def test_broken_images_among_others_are_named_and_skipped(
-    blind, pictures, tmp_path, monkeypatch, capfd
-):
-    (pictures / 'broken.jpg').write_text('no picture')
+def test_broken_images_are_listed_and_skipped(blind, pictures, tmp_path, monkeypatch, capfd):
+    (pictures / 'broken.jpg').write_text('not an image')
     (pictures / 'more' / 'empty.png').touch()
     (pictures / 'folder.png').mkdir()
     out = pictures / 'out'
-    for again in ([], ['--force']):  # the second time with pictures that were drawn before
+    for again in ([], ['--force']):  # the second time with earlier drawings
         message = predict(monkeypatch, *blind, pictures, '--out', out, *again)
-        assert message.startswith('error: 2 of 4 images could not be read and are left out of')
-        said = capfd.readouterr()
-        assert 'on 2 images' in said.out
-        skipped = [line for line in said.err.splitlines() if line.startswith('skipped: ')]
+        assert message.startswith('error: 2 of 4 images cannot be read and are missing in')
+        printed = capfd.readouterr()
+        assert 'in 2 images' in printed.out
+        skipped = [line for line in printed.err.splitlines() if line.startswith('skipped: ')]
         names = [pictures / 'broken.jpg', pictures / 'more' / 'empty.png']
         assert skipped == [
-            f'skipped: {name} cannot be read as an image; remove it or store it anew'
+            f'skipped: {name} cannot be read as an image; remove it or save it again'
             for name in names
         ]
         images = json.loads((out / 'predictions.json').read_text())['images']
@@ -184,22 +182,24 @@ def test_broken_images_among_others_are_named_and_skipped(
     out = tmp_path / 'nothing'
     message = predict(monkeypatch, *blind, pictures / 'more', '--out', out)
     assert 'empty.png cannot be read as an image' in message
-    (pictures / 'more' / 'b.jpg').write_text('no picture')
+    (pictures / 'more' / 'b.jpg').write_text('not an image')
     message = predict(monkeypatch, *blind, pictures / 'more', '--out', out)
-    assert 'none of the 2 images in' in message
+    assert 'no image in' in message
     assert not out.exists()
 
 
-def test_what_opencv_does_not_write_is_told(tmp_path, monkeypatch):
+def test_formats_that_opencv_cannot_write_are_reported(tmp_path, monkeypatch):
     image = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(UserError, match=r'OpenCV cannot write \S+x.docx; store the image'):
+    with pytest.raises(UserError, match=r'OpenCV cannot write \S+x.docx; save the input image'):
         write_image(tmp_path / 'x.docx', image)
     (tmp_path / 'taken').touch()
     for write in (write_image, lambda path, image: write_video(path, [image], 25.0)):
         with pytest.raises(UserError, match='x.png cannot be written; free some space or'):
             write(tmp_path / 'taken' / 'x.png', image)
-    monkeypatch.setattr(cv2, 'VideoWriter_fourcc', lambda *code: -1)  # a codec that is not there
-    with pytest.raises(UserError, match=r'OpenCV cannot write the video \S+x.mp4; detect on its'):
+    monkeypatch.setattr(cv2, 'VideoWriter_fourcc', lambda *code: -1)  # a missing codec
+    with pytest.raises(
+        UserError, match=r'OpenCV cannot write the video \S+x.mp4; extract the frames'
+    ):
         write_video(tmp_path / 'x.mp4', [image], 25.0)
     assert [path.name for path in tmp_path.iterdir()] == ['taken']
 
@@ -213,19 +213,19 @@ def other_model(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ('fault', 'words'),
     [
-        ('missing', 'nowhere does not exist; give an image'),
-        ('empty', 'holds no images; they end in'),
-        ('text', 'notes.txt is neither an image'),
+        ('missing', 'nowhere does not exist; pass an image'),
+        ('empty', 'contains no images; pass a folder with'),
+        ('text', 'notes.txt is not supported; pass an image'),
         ('broken image', 'broken.jpg cannot be read as an image'),
         ('broken video', 'broken.mp4 cannot be read as a video'),
-        ('score', '--score 2.0 must be within 0 and 1'),
+        ('score', '--score 2.0 must be between 0 and 1'),
         ('file as folder', 'taken is no folder; name another one'),
         ('no checkpoint', 'none.pth is not a file'),
         ('other model', 'other.pth does not fit the model'),
         ('classifier', 'dsnet_t_in1k.py is not of a detector'),
     ],
 )
-def test_bad_input_gets_a_sentence(fault, words, mask_rcnn, pictures, tmp_path, monkeypatch):
+def test_bad_input_is_reported(fault, words, mask_rcnn, pictures, tmp_path, monkeypatch):
     config, checkpoint = mask_rcnn
     source, out, more = pictures, tmp_path / 'out', []
     if fault == 'missing':
@@ -237,7 +237,7 @@ def test_bad_input_gets_a_sentence(fault, words, mask_rcnn, pictures, tmp_path, 
         source = pictures / 'notes.txt'
     elif fault.startswith('broken'):
         source = tmp_path / ('broken.jpg' if 'image' in fault else 'broken.mp4')
-        source.write_bytes(b'no picture')
+        source.write_bytes(b'not an image')
     elif fault == 'score':
         more = ['--score', 2]
     elif fault == 'file as folder':

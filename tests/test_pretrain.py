@@ -173,7 +173,7 @@ def test_missing_data(tmp_path):
     cfg = Config.fromfile(SHAPES)
     set_data_root(cfg, str(tmp_path))
     message = refusal(cfg)
-    assert 'make_shapes.py --task classification' in message
+    assert 'dsnet-mm shapes --task classification' in message
     assert 'COCO' not in message
 
 
@@ -181,13 +181,13 @@ def test_class_folders(tmp_path):
     cfg = Config.fromfile(TINY)
     set_data_root(cfg, str(tmp_path))
     (tmp_path / 'val' / 'n01440764').mkdir(parents=True)
-    assert 'val has 1 folders, but the data set has 1000 classes' in refusal(cfg)
+    assert 'val has 1 folder, but the dataset has 1000 classes' in refusal(cfg)
     (tmp_path / 'meta').mkdir()
     (tmp_path / 'meta' / 'val.txt').write_text('n01440764/1.jpg 0\n')
     check_data(cfg, ('val',))
     cfg = Config.fromfile(SHAPES)
     set_data_root(cfg, str(tmp_path))
-    assert 'the data set has 4 classes' in refusal(cfg)
+    assert 'the dataset has 4 classes' in refusal(cfg)
 
 
 def test_a_config_without_a_hook_draws_nothing():

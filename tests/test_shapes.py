@@ -1,4 +1,4 @@
-"""The synthetic data sets: true to their pixels, reproducible, and written whole or not at all."""
+"""Test that synthetic datasets match their pixels, are reproducible, and are written atomically."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETS = [ShapesDetection, ShapesClassification]
 
 @pytest.fixture(scope='module')
 def detection(tmp_path_factory):
-    """A small detection set and its root."""
+    """Return a small detection dataset and its root."""
     shapes = ShapesDetection(train=40, val=20)
     root = tmp_path_factory.mktemp('shapes')
     assert shapes.write(root)
@@ -46,8 +46,8 @@ def read_all(root):
     }
 
 
-def run_tool(monkeypatch, *args):
-    """Run the tool in this process and return its exit code: 0, or the text for stderr."""
+def run_command(monkeypatch, *args):
+    """Run the command in this process and return 0, or the text for stderr."""
     return dsnet_mm_ends('shapes', *args)
 
 
@@ -56,7 +56,7 @@ def iou(first, second):
 
 
 def rendered(polygons, shape):
-    """The mask that pycocotools makes of ``polygons``."""
+    """Return the mask that pycocotools renders from ``polygons``."""
     height, width = shape
     coco = COCO()
     coco.imgs = {1: dict(height=height, width=width)}
@@ -64,7 +64,7 @@ def rendered(polygons, shape):
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
-def test_annotations_are_true_to_the_visible_pixels(detection, split):
+def test_annotations_match_the_visible_pixels(detection, split):
     shapes, root = detection
     coco = COCO(root / 'annotations' / f'instances_{split}2017.json')
     assert [item['name'] for item in coco.dataset['categories']] == list(METAINFO['classes'])
@@ -73,7 +73,7 @@ def test_annotations_are_true_to_the_visible_pixels(detection, split):
         pixels = cv2.imread(str(root / f'{split}2017' / image['file_name']))
         assert pixels.shape == (image['height'], image['width'], 3) == (256, 256, 3)
         drawn, labels, masks = shapes.sample(split, index)
-        assert np.abs(pixels.astype(float) - drawn).mean() < 8  # but for the loss of JPEG
+        assert np.abs(pixels.astype(float) - drawn).mean() < 8  # the loss of JPEG
         annotations = coco.imgToAnns[image['id']]
         assert [item['category_id'] - 1 for item in annotations] == labels
         for item, mask in zip(annotations, masks, strict=True):
@@ -87,19 +87,19 @@ def test_annotations_are_true_to_the_visible_pixels(detection, split):
             assert all(len(p) >= 6 and len(p) % 2 == 0 for p in item['segmentation'])
 
 
-def test_objects_are_seen_where_the_masks_say():
+def test_masks_match_the_painted_objects():
     shapes = ShapesDetection()
     for index in range(8):
         image, _, masks = shapes.sample('train', index)
         background = draw_background(shapes._random('train', index), shapes.size)
-        painted = np.linalg.norm(image - background, axis=2) > 50  # grain stays below
+        painted = np.linalg.norm(image - background, axis=2) > 50  # noise is weaker
         objects = np.any(masks, axis=0)
         around = cv2.dilate(objects.astype(np.uint8), np.ones((3, 3))).astype(bool)
         assert painted[objects].mean() > 0.85
         assert painted[~around].mean() < 0.01
 
 
-def test_what_later_objects_hide_is_not_annotated(monkeypatch):
+def test_hidden_parts_are_not_annotated(monkeypatch):
     covers = []
     monkeypatch.setattr(shapes_module, 'paint', lambda rng, image, cover: covers.append(cover))
     shapes = ShapesDetection()
@@ -114,13 +114,13 @@ def test_what_later_objects_hide_is_not_annotated(monkeypatch):
             visible = whole & ~hidden
             overlaps += (whole & hidden).any()
             assert not (mask & ~visible).any()
-            assert mask.sum() >= 0.95 * visible.sum()  # less crumbs of a few pixels
+            assert mask.sum() >= 0.95 * visible.sum()  # small pieces may be dropped
             assert visible.sum() >= 0.9 * MIN_VISIBLE * whole.sum()
             hidden |= whole
     assert overlaps > 5
 
 
-def test_crumbs_are_dropped_but_never_a_whole_object():
+def test_small_pieces_are_dropped_but_never_whole_objects():
     mask = np.zeros((30, 30), bool)
     mask[0, :9] = mask[5, :10] = mask[10:20, 10:20] = True
     kept = mask.copy()
@@ -143,7 +143,7 @@ def test_objects_differ_from_what_they_cover():
         assert (image[cover == 0] == color).all()
 
 
-def test_set_is_varied(detection):
+def test_dataset_is_varied(detection):
     shapes, root = detection
     for split, counts in shapes.count(root).items():
         assert {name for name, _ in counts} == set(METAINFO['classes'])
@@ -196,11 +196,11 @@ def test_same_seed_gives_the_same_files(tmp_path, set_type):
     assert sorted(first) == sorted(set_type(train=5, val=4, size=64).files()) == sorted(other)
     pictures = [name for name in first if name.endswith('.jpg')]
     assert not any(first[name] == other[name] for name in pictures)
-    assert len({first[name] for name in pictures}) == 9  # train and val have nothing in common
+    assert len({first[name] for name in pictures}) == 9  # train and val are disjoint
     assert all(first[name] == fewer[name] for name in fewer if name.endswith('.jpg'))
 
 
-def test_info_tells_how_the_set_was_made(detection):
+def test_info_contains_the_options(detection):
     _, root = detection
     info = json.loads((root / 'annotations/instances_val2017.json').read_text())['info']
     assert info['seed'] == 0
@@ -224,7 +224,7 @@ def test_classification_has_one_object_per_image(tmp_path):
     assert [counts['val'][name, 'images'] for name in METAINFO['classes']] == [1, 1, 1, 1]
 
 
-def test_mmpretrain_numbers_the_classes_alike(tmp_path):
+def test_mmpretrain_numbers_the_classes_in_the_same_order(tmp_path):
     ShapesClassification(train=4, val=4).write(tmp_path)
     found = CustomDataset(
         data_root=str(tmp_path), data_prefix='val', metainfo=dict(classes=METAINFO['classes'])
@@ -234,7 +234,7 @@ def test_mmpretrain_numbers_the_classes_alike(tmp_path):
         assert Path(item['img_path']).parent.name == METAINFO['classes'][item['gt_label']]
 
 
-def test_mmdet_reads_the_set_by_its_root(detection):
+def test_mmdet_reads_the_dataset_by_its_root(detection):
     shapes, root = detection
     found = CocoDataset(
         data_root=str(root),
@@ -251,7 +251,7 @@ def test_mmdet_reads_the_set_by_its_root(detection):
 
 
 @pytest.mark.parametrize('set_type', SETS)
-def test_whole_set_is_used_again(tmp_path, set_type):
+def test_existing_dataset_is_reused(tmp_path, set_type):
     shapes = set_type(train=2, val=1, size=32)
     assert shapes.write(tmp_path / 'data' / 'set')
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'data/set').rglob('*')}
@@ -260,7 +260,7 @@ def test_whole_set_is_used_again(tmp_path, set_type):
 
 
 @pytest.mark.parametrize('set_type', SETS)
-def test_other_files_are_replaced_by_force_only(tmp_path, set_type):
+def test_other_files_are_replaced_only_by_force(tmp_path, set_type):
     shapes = set_type(train=2, val=1, size=32)
     record = tmp_path / shapes.record
     foreign = tmp_path / shapes.entries[0] / 'foreign.txt'
@@ -269,7 +269,7 @@ def test_other_files_are_replaced_by_force_only(tmp_path, set_type):
         path.parent.mkdir(exist_ok=True)
         path.write_text('{"info": {"year": 2017}}')
     before = read_all(tmp_path)
-    with pytest.raises(UserError, match=r'holds other files .*--force'):
+    with pytest.raises(UserError, match=r'is not a folder of synthetic shapes; .*--force'):
         shapes.write(tmp_path)
     assert read_all(tmp_path) == before
     assert shapes.write(tmp_path, force=True)
@@ -278,17 +278,17 @@ def test_other_files_are_replaced_by_force_only(tmp_path, set_type):
 
 
 @pytest.mark.parametrize('change', [dict(seed=1), dict(train=3), dict(size=48)])
-def test_set_of_other_options_is_refused(tmp_path, change):
+def test_dataset_with_other_options_is_refused(tmp_path, change):
     ShapesDetection(train=2, val=1, size=32).write(tmp_path)
     before = read_all(tmp_path)
     other = ShapesDetection(**{**dict(train=2, val=1, size=32), **change})
     ((name, value),) = change.items()
-    with pytest.raises(UserError, match=rf'made with .*not with .*{name}={value}.*--force'):
+    with pytest.raises(UserError, match=rf'drawn with .*not with .*{name}={value}.*--force'):
         other.write(tmp_path)
     assert read_all(tmp_path) == before
 
 
-def test_set_with_a_missing_image_is_refused(tmp_path):
+def test_dataset_with_a_missing_image_is_refused(tmp_path):
     shapes = ShapesDetection(train=2, val=1, size=32)
     shapes.write(tmp_path)
     (tmp_path / shapes.files()[-1]).unlink()
@@ -297,7 +297,7 @@ def test_set_with_a_missing_image_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('set_type', SETS)
-def test_interrupted_run_leaves_nothing_that_looks_whole(tmp_path, set_type):
+def test_interrupted_run_leaves_no_dataset(tmp_path, set_type):
     def interrupt(images):
         yield images[0]
         raise KeyboardInterrupt
@@ -314,13 +314,13 @@ def test_interrupted_run_leaves_nothing_that_looks_whole(tmp_path, set_type):
     assert read_all(tmp_path / 'old') == before
 
 
-def test_killed_run_is_started_over(tmp_path, monkeypatch):
+def test_killed_run_is_repeated(tmp_path, monkeypatch):
     shapes = ShapesDetection(train=2, val=1, size=32)
 
     def killed(path, *_):
         raise SystemError
 
-    # A killed process cannot clean up: take the clean-up away.
+    # A killed process cannot clean up, so disable the clean-up.
     with monkeypatch.context() as patch:
         patch.setattr('dsnet_mm.data.shapes_folder._remove', lambda path: None)
         with pytest.raises(SystemError):
@@ -340,32 +340,32 @@ def test_killed_run_is_started_over(tmp_path, monkeypatch):
         (['--task', 'classification', '--train', 0], '--train is 0'),
     ],
 )
-def test_bad_options_get_a_sentence(monkeypatch, tmp_path, options, words):
-    message = run_tool(monkeypatch, '--root', tmp_path / 'set', *options)
-    assert message.startswith(f'error: {words}, but must be at least')
+def test_bad_options_are_reported(monkeypatch, tmp_path, options, words):
+    message = run_command(monkeypatch, '--root', tmp_path / 'set', *options)
+    assert message.startswith(f'error: {words} but must be at least')
     assert '\n' not in message
     assert not (tmp_path / 'set').exists()
 
 
 @pytest.mark.parametrize('below', ['', 'below'])
-def test_root_that_cannot_be_written_gets_a_sentence(monkeypatch, tmp_path, below):
+def test_unwritable_root_is_reported(monkeypatch, tmp_path, below):
     (tmp_path / 'file').write_text('')
-    message = run_tool(monkeypatch, '--root', tmp_path / 'file' / below, '--train', 1)
+    message = run_command(monkeypatch, '--root', tmp_path / 'file' / below, '--train', 1)
     assert message.startswith(f'error: cannot write {tmp_path}/file')
-    assert 'Not a directory; give another folder by --root' in message
+    assert '(Not a directory); choose another folder with --root' in message
     assert '\n' not in message
 
 
 @pytest.mark.parametrize('task', ['detection', 'classification'])
-def test_tool_says_what_it_made_and_where(monkeypatch, capsys, tmp_path, task):
+def test_command_reports_size_and_folder(monkeypatch, capsys, tmp_path, task):
     args = ['--task', task, '--root', tmp_path / 'set', '--train', 6, '--val', 2, '--size', 64]
-    assert run_tool(monkeypatch, *args) == 0
+    assert run_command(monkeypatch, *args) == 0
     output = capsys.readouterr().out
-    assert f'6 training and 2 validation images of 64x64 pixels written to {tmp_path}/set' in output
+    assert f'wrote 6 training and 2 validation images of 64x64 pixels in {tmp_path}/set' in output
     for word in (*METAINFO['classes'], 'small' if task == 'detection' else 'images'):
         assert word in output
-    assert run_tool(monkeypatch, *args) == 0
-    assert f'found, and used as they are, in {tmp_path}/set' in capsys.readouterr().out
+    assert run_command(monkeypatch, *args) == 0
+    assert 'found 6 training and 2 validation images' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_tool_says_what_it_made_and_where(monkeypatch, capsys, tmp_path, task):
         ('classification', 'data/shapes_cls', dict(train=400, val=100, size=64, seed=0)),
     ],
 )
-def test_defaults_of_the_tool(monkeypatch, task, folder, options):
+def test_defaults_of_the_command(monkeypatch, task, folder, options):
     calls = []
 
     def write(self, root, force, progress):
@@ -383,5 +383,5 @@ def test_defaults_of_the_tool(monkeypatch, task, folder, options):
         raise UserError('stop here')
 
     monkeypatch.setattr('dsnet_mm.data.shapes_folder.ShapesSet.write', write)
-    assert run_tool(monkeypatch, '--task', task) == 'error: stop here'
+    assert run_command(monkeypatch, '--task', task) == 'error: stop here'
     assert calls == [(dict(task=task, **options), folder, False)]

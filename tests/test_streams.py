@@ -1,4 +1,4 @@
-"""What the two streams see: the maps, and the tool that draws them."""
+"""Test the maps of the two streams, and the command that draws them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from dsnet_mm.models import DSBlock, DSNet
 def test_maps_have_the_sizes_of_the_streams(alpha):
     block = DSBlock(16, num_heads=2, grid_stride=4, global_ratio=alpha).eval()
     seen = look(block, lambda: block(torch.rand(1, 16, 21, 14)), (0.5, 0.5))
-    for values, size, there in (
+    for values, size, exists in (
         (seen.local, (21, 14), alpha < 1),
         (seen.global_attention, (5, 3), alpha > 0),
         (seen.local_to_global, (5, 3), alpha == 0.5),
         (seen.global_to_local, (21, 14), alpha == 0.5),
     ):
-        assert (values is not None) == there
-        if there:
+        assert (values is not None) == exists
+        if exists:
             assert values.shape == size
     for values in (seen.global_attention, seen.local_to_global, seen.global_to_local):
         if values is not None:
             assert values.sum() == pytest.approx(1)
 
 
-def test_maps_are_the_weights_with_which_the_block_computes():
-    """With values that are one channel each, attention hands on its own weights."""
+def test_maps_are_the_attention_weights_of_the_block():
+    """Multiply the values with the map, and compare with the output of the alignment."""
     block = DSBlock(16, num_heads=1, grid_stride=4).eval()
     layer = block.alignment
     x = torch.rand(1, 16, 8, 8)
@@ -59,7 +59,11 @@ def test_blocks_are_found_by_their_numbers():
     swin = SimpleNamespace(stages=[SimpleNamespace(blocks=[torch.nn.Identity()])])
     with pytest.raises(UserError, match='has 0 DS stages'):
         find_block(swin, 1, 1)
-    for stage, block, words in ((3, 1, 'has 2 DS stages'), (2, 4, 'has 3'), (2, 0, 'has 3')):
+    for stage, block, words in (
+        (3, 1, 'has 2 DS stages'),
+        (2, 4, 'has 3 blocks'),
+        (2, 0, 'has 3 blocks'),
+    ):
         with pytest.raises(UserError, match=words):
             find_block(model, stage, block)
 
@@ -73,7 +77,7 @@ def detector(tmp_path_factory):
     )
 
 
-def test_the_tool(detector, tmp_path, monkeypatch):
+def test_the_command(detector, tmp_path, monkeypatch):
     image, out = tmp_path / 'image.png', tmp_path / 'streams.png'
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))
 
@@ -89,7 +93,7 @@ def test_the_tool(detector, tmp_path, monkeypatch):
     assert drawn.shape[1] > 4 * drawn.shape[0]
     assert 'streams.png stands already' in run()
     for arguments, words in (
-        (['--at', 80, 0], 'is outside of'),
+        (['--at', 80, 0], 'is outside'),
         (['--stage', 5], 'stage 5 does not exist'),
         (['--block', 2], 'block 2 does not exist'),
         (['--out', tmp_path / 'streams.txt'], 'must end in .png or .svg'),

@@ -1,4 +1,4 @@
-"""Waiting threads of PyTorch do not spin for long: the setting is made before PyTorch loads."""
+"""Test that the limit on spinning is set before PyTorch loads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dsnet_mm.threads import SPIN_COUNT, limit_spinning
 READ = 'import dsnet_mm, os; print(os.environ.get("GOMP_SPINCOUNT"))'
 
 
-def test_the_setting_of_the_user_stays(monkeypatch):
+def test_user_settings_are_kept(monkeypatch):
     for name in [name for name in sys.modules if name == 'torch']:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(os, 'environ', dict(os.environ))
@@ -27,13 +27,13 @@ def test_the_setting_of_the_user_stays(monkeypatch):
         assert os.environ.get('GOMP_SPINCOUNT') == expected
 
 
-def test_a_process_that_imported_pytorch_is_left_alone(monkeypatch):
+def test_nothing_changes_after_importing_pytorch(monkeypatch):
     monkeypatch.delenv('GOMP_SPINCOUNT', raising=False)
     limit_spinning()
     assert 'GOMP_SPINCOUNT' not in os.environ
 
 
 @pytest.mark.slow
-def test_importing_the_plug_in_makes_the_setting(monkeypatch):
+def test_importing_the_plug_in_limits_spinning(monkeypatch):
     monkeypatch.delenv('GOMP_SPINCOUNT', raising=False)
     assert run_process('-c', READ).split()[0] == SPIN_COUNT

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Evaluate on several GPUs: tools/dist_test.sh CONFIG CHECKPOINT GPUS [OPTIONS OF test.py]
-# Several machines: see tools/dist_run.sh.
+# For several machines, see tools/dist_run.sh.
 set -euo pipefail
 
 if [[ $# -lt 3 ]]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train on several GPUs: tools/dist_train.sh CONFIG GPUS [OPTIONS OF train.py]
-# Several machines: see tools/dist_run.sh.
+# For several machines, see tools/dist_run.sh.
 set -euo pipefail
 
 if [[ $# -lt 2 ]]; then

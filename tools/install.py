@@ -1,7 +1,7 @@
 """Install PyTorch, OpenMMLab and this project into a virtual environment; `make env` runs this.
 
-uv does the work. This file checks the machine, passes pip's settings on and explains failures. It
-uses the standard library only, because it runs before anything is installed.
+uv installs the packages. This script checks the machine, passes pip's settings to uv and explains
+failures. The script imports only the standard library, because it runs before the installation.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ MMCV = {'openmmlab': 'mmcv', 'onedl': 'onedl-mmcv'}
 # The first and last 3.x of each stack. mmengine 0.10 and mmcv 2.1 call pkgutil.find_loader, which
 # Python 3.14 removed.
 PYTHONS = {'openmmlab': (10, 13), 'onedl': (10, 14)}
-HEADERS = '#include <torch/types.h>\n'  # most of the time of compiling mmcv goes into these
-CFLAGS = '-O2 -g0 -DNDEBUG'  # those of pyproject.toml, or GCC would not use the compiled headers
+HEADERS = '#include <torch/types.h>\n'  # mmcv's compilation spends most of its time on these
+CFLAGS = '-O2 -g0 -DNDEBUG'  # as in pyproject.toml, or GCC ignores the precompiled headers
 NEEDED_GB, GB_PER_COMPILER, SECONDS_BETWEEN_SIGNS = 8, 2, 30
 UV_SETTINGS = {  # pip's setting -> the environment variable of uv
     'index-url': 'UV_DEFAULT_INDEX',
@@ -41,22 +41,23 @@ UV_SETTINGS = {  # pip's setting -> the environment variable of uv
     'default-timeout': 'UV_HTTP_TIMEOUT',
     'proxy': 'ALL_PROXY',
 }
-HIDDEN = ('PYTHONPATH', 'PYTHONHOME', 'UV_CONFIG_FILE', 'UV_NO_CONFIG')  # not for this installation
-HINTS = {  # what a log says -> what to do
-    r'ensurepip is not|No module named .?(venv|ensurepip)': 'type `sudo apt-get install '
+HIDDEN = ('PYTHONPATH', 'PYTHONHOME', 'UV_CONFIG_FILE', 'UV_NO_CONFIG')  # would mislead uv
+HINTS = {  # pattern in a log -> remedy
+    r'ensurepip is not|No module named .?(venv|ensurepip)': 'run `sudo apt-get install '
     'python3-venv`',
     r'No space left': 'free disk space, or set UV_CACHE_DIR and TMPDIR to a larger disk',
     r'fatal error: Killed|Killed signal': 'the compiler ran out of memory; set MAX_JOBS=1',
-    r'detected CUDA version|CUDA_HOME environment': 'set CUDA_HOME to the CUDA of this PyTorch',
-    r'unsatisfiable|no version of|No matching dist': 'check the index that pip uses (`pip config '
-    'list`) and its constraints',
+    r'detected CUDA version|CUDA_HOME environment': 'set CUDA_HOME to the CUDA toolkit of the '
+    'version that PyTorch uses',
+    r'unsatisfiable|no version of|No matching dist': 'check the index and the constraints of pip '
+    '(`pip config list`)',
     r'dns error|sending request|[Cc]onnection|[Tt]imed out|certificate|name resolution': 'check '
-    'the network, the proxy (HTTPS_PROXY) and the index that pip uses (`pip config list`)',
+    'the network, the proxy (HTTPS_PROXY) and the index of pip (`pip config list`)',
 }
 
 
 def choose_stack(wanted: str, minor: int) -> str:
-    """Return the stack to install on Python 3.``minor``, or refuse a Python that has none."""
+    """Return the stack to install on Python 3.``minor``, or exit if none supports this Python."""
     for stack, (first, last) in PYTHONS.items():
         if wanted in ('auto', stack) and first <= minor <= last:
             return stack
@@ -68,19 +69,19 @@ def choose_stack(wanted: str, minor: int) -> str:
 
 
 def claim(venv: Path, stack: str) -> None:
-    """Mark a new folder as that of ``stack``; refuse one that holds anything else."""
+    """Mark a new folder with ``stack``, or exit if the folder contains anything else."""
     mark = venv / 'dsnet-mm.stack'
     if not mark.exists() and venv.exists() and (not venv.is_dir() or os.listdir(venv)):
         sys.exit(f'error: {venv} was not made by `make env`; remove it, or choose another VENV=...')
     if mark.exists() and mark.read_text().split()[:1] not in ([], [stack]):
-        sys.exit(f'error: {venv} holds another stack than {stack}; choose another VENV=...')
+        sys.exit(f'error: {venv} contains another stack than {stack}; choose another VENV=...')
     venv.mkdir(parents=True, exist_ok=True)
     if not mark.exists():
         mark.write_text(stack)
 
 
 def check_machine(venv: Path, env: dict[str, str]) -> None:
-    """Refuse a machine without the disk space or the compilers that the installation needs."""
+    """Exit if the machine lacks disk space or compilers."""
     free = shutil.disk_usage(venv).free / 1e9
     if free < NEEDED_GB and not list(venv.glob('lib/*/site-packages/torch')):
         sys.exit(f'error: {venv} has {free:.1f} GB free but needs {NEEDED_GB}; choose another VENV')
@@ -91,14 +92,15 @@ def check_machine(venv: Path, env: dict[str, str]) -> None:
         subprocess.run(command, input=source, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         sys.exit(
-            f'error: mmcv is compiled here, but `{shlex.join(compiler)}` is missing or does not '
-            'find <Python.h>; type `sudo apt-get install g++ python3-dev`'
+            f'error: mmcv must be compiled, but `{shlex.join(compiler)}` is missing or does not '
+            'find <Python.h>; run `sudo apt-get install g++ python3-dev`'
         )
     home = env.get('CUDA_HOME') or env.get('CUDA_PATH') or '/usr/local/cuda'
     if find_gpus(env) and not shutil.which('nvcc', path=f'{env.get("PATH", "")}:{home}/bin'):
         sys.exit(
-            'error: mmcv is compiled for the GPU of this machine, but nvcc is missing; install the '
-            'CUDA toolkit and set CUDA_HOME, or set CUDA_VISIBLE_DEVICES= for the CPU only'
+            'error: mmcv must be compiled for the GPU of this machine, but nvcc is missing; '
+            'install the CUDA toolkit and set CUDA_HOME, or set CUDA_VISIBLE_DEVICES= to use the '
+            'CPU'
         )
 
 
@@ -113,31 +115,31 @@ def find_gpus(env: dict[str, str]) -> str:
 
 
 def uv_environment(pip_config: str, env: dict[str, str]) -> dict[str, str]:
-    """Return ``env`` with the settings that ``pip config list`` printed, in uv's names."""
+    """Return ``env`` with the output of ``pip config list`` translated to uv's variables."""
     result = {'UV_SYSTEM_CERTS': '1', 'UV_INDEX_STRATEGY': 'unsafe-best-match'}
-    if 'REQUESTS_CA_BUNDLE' in env:  # pip heeds it
+    if 'REQUESTS_CA_BUNDLE' in env:  # pip reads this variable, uv does not
         result['SSL_CERT_FILE'] = env['REQUESTS_CA_BUNDLE']
-    # the environment last, so that it wins
+    # environment variables last, because they override files
     for line in sorted(pip_config.splitlines(), key=lambda line: line.startswith(':env:')):
         name, _, value = line.partition('=')
         section, _, key = name.rpartition('.')
         if section in ('global', 'install', ':env:') and key in UV_SETTINGS:
             words = ast.literal_eval(value).split()
-            if key == 'find-links':  # pip ignores folders that are missing, uv does not
+            if key == 'find-links':  # pip ignores missing folders, uv does not
                 words = [','.join(word for word in words if '://' in word or Path(word).exists())]
             result[UV_SETTINGS[key]] = ' '.join(words)
     return {**result, **{name: value for name, value in env.items() if name not in HIDDEN}}
 
 
 def job_count(env: dict[str, str], meminfo: str) -> str:
-    """Return how many compilers run at once: MAX_JOBS, or as many as cores and memory allow."""
+    """Return the number of parallel compilers: MAX_JOBS, or what cores and memory allow."""
     gigabytes = int(re.search(r'MemAvailable:\s+(\d+) kB', meminfo)[1]) / 1e6
     fitting = min(len(os.sched_getaffinity(0)), int(gigabytes / GB_PER_COMPILER))
     return env.get('MAX_JOBS') or str(max(1, fitting))
 
 
 class Log:
-    """Runs commands with their output in a file, and prints signs of life."""
+    """Run commands with their output in a file, and print their progress."""
 
     def __init__(self, file: Path, env: dict[str, str]) -> None:
         self.file, self.env = file, env
@@ -158,12 +160,12 @@ class Log:
                     done = f', {files[-1]} files of mmcv compiled' if files else ''
                     print(f'    {(time.monotonic() - start) / 60:.1f} minutes{done}', flush=True)
         finally:
-            if process.poll() is None:  # an interrupt, after which compilers must not go on
+            if process.poll() is None:  # after an interrupt, compilers must not continue
                 os.killpg(process.pid, signal.SIGTERM)
         return process.returncode == 0
 
     def text(self) -> str:
-        """Return what the last command printed."""
+        """Return the output of the last command."""
         return self.file.read_text(encoding='utf-8', errors='replace')
 
     def must(self, step: str, *command: str | Path, **env: str) -> None:
@@ -173,31 +175,32 @@ class Log:
             lines = [line for line in self.text().splitlines() if not line.startswith('DEBUG')]
             print(*lines[-15:], sep='\n', file=sys.stderr)
             advice = [hint for key, hint in HINTS.items() if re.search(key, '\n'.join(lines[-99:]))]
-            what = advice[0] if advice else 'correct what the lines above report'
+            what = advice[0] if advice else 'fix the problem in the lines above'
             sys.exit(f'error: {step} failed ({self.file}): {what}, then run the same command again')
 
 
 def precompile(log: Log, header: Path, include: list[Path]) -> str:
-    """Compile ``header`` once, and return the flags with which GCC reuses it, or ''."""
+    """Precompile ``header``, and return the GCC flags that use it, or '' on failure."""
     header.write_text(HEADERS)
     options = [f'-I{folder}' for folder in (*include, sysconfig.get_path('include'))]
     options += [*CFLAGS.split(), '-std=c++17', '-fPIC', '-DTORCH_API_INCLUDE_EXTENSION_H']
     compiler = shlex.split(log.env.get('CXX') or 'c++')
-    if not log.run(*compiler, '--version') or 'clang' in log.text():  # which wants equal options
+    # clang accepts precompiled headers only with identical options
+    if not log.run(*compiler, '--version') or 'clang' in log.text():
         return ''
     done = log.run(*compiler, *options, '-x', 'c++-header', header, '-o', f'{header}.gch')
     return f'-include {shlex.quote(str(header))}' if done else ''
 
 
 def fingerprint(stack: str, *facts: str) -> str:
-    """Return the stack and a hash of all that a complete environment depends on."""
+    """Return the stack and a hash of everything that an environment depends on."""
     names = (f'requirements/{stack}.lock', 'pyproject.toml', 'setup.py', 'tools/install.py')
     facts = (str(ROOT), *facts, *((ROOT / name).read_text() for name in names))
     return f'{stack} {hashlib.sha256(repr(facts).encode()).hexdigest()}'
 
 
 def install(wanted: str, venv: Path) -> None:
-    """Install into ``venv`` what is missing there; a complete one takes a second."""
+    """Install the stack into ``venv`` unless the environment is complete."""
     stack, env = choose_stack(wanted, sys.version_info[1]), dict(os.environ)
     version, gpus, mmcv = f'3.{sys.version_info[1]}', find_gpus(env), MMCV[stack]
     claim(venv, stack)
@@ -212,7 +215,7 @@ def install(wanted: str, venv: Path) -> None:
             return
     print(f'installing the {stack} stack for Python {version} into {venv}', flush=True)
     if wanted == 'auto' and stack == 'onedl':
-        print('  the OneDL forks, since the official packages do not work on this Python')
+        print('  (the OneDL forks, because the official packages do not support this Python)')
     check_machine(venv, env)
     mark.write_text(stack)
     ask = f'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "{version}")'
@@ -225,15 +228,15 @@ def install(wanted: str, venv: Path) -> None:
     if re.search(r"(global|install|:env:)\.no-index='(1|true|yes|on)'", log.text(), re.I):
         uv.append('--no-index')
     log.env = uv_environment(log.text(), env)
-    if gpus:  # the setting tells wheels in uv's cache apart
+    if gpus:  # separate cache entries in uv for each device
         uv += ['--config-settings-package', f'{mmcv}:device={gpus}']
         log.env.update(FORCE_CUDA='1', **dict(TORCH_CUDA_ARCH_LIST=gpus) if gpus != 'all' else {})
     rest, header = venv / 'without-mmcv.txt', venv / 'torch_headers.h'
     lines = (ROOT / lock).read_text().splitlines(keepends=True)
     rest.write_text(''.join(line for line in lines if not line.startswith(f'{mmcv}==')))
     log.must('PyTorch and OpenMMLab without mmcv (several GB)', *uv, '-r', rest)
-    # Reuse a wheel from uv's cache, whose key names the torch that is installed. Without one, the
-    # compiler `false` makes the build fail at once.
+    # Reuse a wheel from uv's cache, whose key contains the version of torch. Without such a wheel,
+    # the compiler `false` makes the build fail at once.
     log.run(python, '-m', 'uv', 'pip', 'uninstall', '-p', python, mmcv)
     if log.run(*uv, '-r', lock, CXX='false') and not log.run(python, '-c', 'import mmcv.ops'):
         log.run(python, '-m', 'uv', 'cache', 'clean', mmcv)
@@ -252,7 +255,7 @@ def install(wanted: str, venv: Path) -> None:
         )
         Path(f'{header}.gch').unlink(missing_ok=True)  # 0.4 GB
         log.must('Import mmcv.ops', python, '-c', 'import mmcv.ops')
-    # Compile to bytecode here, or the first import prints warnings about old code.
+    # Compile to bytecode here, or the first import prints SyntaxWarnings of old code.
     log.must('this project', *uv, '--compile-bytecode', '-e', ROOT)
     log.must('the check of the environment', python, '-m', 'dsnet_mm')
     mark.write_text(state)

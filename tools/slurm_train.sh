@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train under Slurm: tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR [OPTIONS OF train.py]
-# GPUS (default: 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and SRUN_ARGS shape the job.
+# Environment variables: GPUS (default: 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS.
 set -euo pipefail
 
 if [[ $# -lt 4 ]]; then

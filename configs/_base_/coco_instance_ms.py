@@ -1,4 +1,4 @@
-# Multi-scale training: the shorter side within 480 and 800, the longer at most 1333 pixels.
+# Multi-scale training: the shorter side is 480 to 800 pixels, the longer side at most 1333.
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'
 
 train_pipeline = [

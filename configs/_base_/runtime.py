@@ -1,4 +1,4 @@
-# What every config of this project shares beside model, data and schedule.
+# Settings of all configs, apart from model, data and schedule.
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['dsnet_mm'], allow_failed_imports=False)

@@ -1,4 +1,4 @@
-# 12 epochs, steps at 8 and 11, warm-up over 500 iterations.
+# 12 epochs, steps after 8 and 11 epochs, warm-up over 500 iterations.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -1,4 +1,4 @@
-# 36 epochs, steps at 27 and 33.
+# 36 epochs, steps after 27 and 33 epochs.
 _base_ = './schedule_1x.py'
 
 train_cfg = dict(max_epochs=36)

@@ -1,10 +1,10 @@
-# `make demo`: a DS-Net of half the width of DS-Net-T with a narrow RetinaNet, trained from scratch
-# on synthetic shapes. Training takes minutes on a CPU. Neck and head have 64 channels, those of the
-# small comparison have 96.
+# Config of `make demo`: a DS-Net with half the width of DS-Net-T and a narrow RetinaNet, trained
+# from scratch on synthetic shapes in minutes on a CPU. Neck and head have 64 channels instead of 96
+# as in the small comparison.
 _base_ = '../compare/retinanet_dsnet_t_fpn_shapes.py'
 
 data_root = 'data/shapes/'
-image_scale = (160, 160)  # the size at which dsnet-mm demo draws the images
+image_scale = (160, 160)  # `dsnet-mm demo` draws the images in this size
 head_norm = dict(type='GN', num_groups=16)
 
 model = dict(
@@ -17,7 +17,7 @@ model = dict(
             num_heads=(1, 2, 4, 8),
             mlp_ratio=4,
         ),
-        init_cfg=None,  # a config that sets weights here gets an error that explains why not
+        init_cfg=None,  # a config that sets weights here gets an explaining error
     ),
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, norm_cfg=head_norm),
     bbox_head=dict(
@@ -25,7 +25,7 @@ model = dict(
         feat_channels=64,
         norm_cfg=head_norm,
         anchor_generator=dict(octave_base_scale=3),  # anchors from 24 to 152 pixels
-        reg_decoded_bbox=True,  # the loss compares boxes, not their offsets from the anchors
+        reg_decoded_bbox=True,  # the loss compares boxes instead of offsets from anchors
         loss_bbox=dict(_delete_=True, type='GIoULoss', loss_weight=2.0),
     ),
 )

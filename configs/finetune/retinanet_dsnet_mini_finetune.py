@@ -1,9 +1,9 @@
 # Fine-tune the detector of `make demo` on your own classes: for small datasets, or without a GPU.
-# Change the three lines; docs/own_data.md explains the rest.
+# Change the next three lines. docs/own_data.md explains the other settings.
 _base_ = '../retinanet_dsnet_t_fpn_1x_coco.py'
 
 data_root = 'data/own/'
-classes = ('circle', 'square', 'star', 'triangle')  # in the order of the files; one alone: ('a',)
+classes = ('circle', 'square', 'star', 'triangle')  # in the order of the file; one class: ('a',)
 weights = 'work_dirs/demo/epoch_10.pth'  # `make demo` trains these
 
 train_set = dict(ann_file='annotations/train.json', data_prefix=dict(img=''))

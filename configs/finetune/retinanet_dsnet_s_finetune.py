@@ -1,22 +1,22 @@
-# RetinaNet for your own classes: change these three lines. docs/own_data.md tells how to convert
-# and check a set; num_classes follows from the classes.
+# Fine-tune RetinaNet on your own classes: change the next three lines. num_classes follows from the
+# classes. docs/own_data.md shows how to convert and check a dataset.
 _base_ = '../retinanet_dsnet_s_fpn_1x_coco.py'
 
 data_root = 'data/own/'
-classes = ('circle', 'square', 'star', 'triangle')  # in the order of the files; one alone: ('a',)
-weights = 'dsnet://small_in1k'  # of the backbone, or of a whole detector
+classes = ('circle', 'square', 'star', 'triangle')  # in the order of the file; one class: ('a',)
+weights = 'dsnet://small_in1k'  # of a backbone or a whole detector
 
-# Where the files lie in data_root: as dsnet-mm convert-data writes them, with the folders of the
-# images in the file names. For COCO's own layout: 'instances_train2017.json', img='train2017/'.
+# Paths in data_root, as `dsnet-mm convert-data` writes them: file names include the image folders.
+# In COCO's own layout: ann_file='annotations/instances_train2017.json', img='train2017/'.
 train_set = dict(ann_file='annotations/train.json', data_prefix=dict(img=''))
 val_set = dict(ann_file='annotations/val.json', data_prefix=dict(img=''))
 
 metainfo = dict(classes=classes)
 model = dict(
-    backbone=dict(init_cfg=dict(checkpoint=weights)),  # complete, or the training stops
+    backbone=dict(init_cfg=dict(checkpoint=weights)),  # training stops if a tensor is missing
     bbox_head=dict(num_classes=len(classes)),
 )
-load_from = weights  # what fits of neck and head too, if the weights have them
+load_from = weights  # neck and head too, as far as their shapes fit
 
 train_dataloader = dict(
     batch_size=4, dataset=dict(data_root=data_root, metainfo=metainfo, **train_set)
@@ -26,8 +26,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + val_set['ann_file'])
 test_evaluator = val_evaluator
 
-# Made for batches of 4 on one GPU. A few hundred images, or weights of the backbone alone, take
-# more epochs.
+# For batches of 4 on one GPU. A few hundred images, or weights of only the backbone, need more
+# epochs.
 max_epochs = 8
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [

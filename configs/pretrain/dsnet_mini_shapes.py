@@ -1,5 +1,5 @@
-# A small DS-Net from scratch on the synthetic classification set, in minutes on a CPU: for trying
-# the way, not the recipe. dsnet-mm shapes --task classification draws the set.
+# Train a small DS-Net from scratch on synthetic shapes in minutes on a CPU, to try the procedure
+# but not the recipe. `dsnet-mm shapes --task classification` draws the dataset.
 _base_ = './dsnet_t_in1k.py'
 
 classes = ('circle', 'square', 'star', 'triangle')
@@ -57,7 +57,7 @@ param_scheduler = [
 ]
 optim_wrapper = dict(clip_grad=dict(max_norm=5, norm_type=2))
 auto_scale_lr = dict(base_batch_size=16)
-# without the average of weights, for which the steps are too few
+# without averaged weights, which need more steps
 custom_hooks = [dict(type='SafeCheckpointHook'), dict(type='StopAtNaNHook')]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=2))
 randomness = dict(seed=0)

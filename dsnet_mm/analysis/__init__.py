@@ -1,1 +1,1 @@
-"""What the models cost, and the published formulation they are held against."""
+"""Measure the cost of models, and compare them with the published formulation."""

@@ -1,4 +1,4 @@
-"""Time and memory of models against each other, measured in turns on one machine."""
+"""Measure time and memory of models, interleaved on one machine."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from .memory import peak_memory
 PARTS = ('backbone', 'detector', 'train')
 DTYPES = ('float32', 'float16', 'bfloat16')
 NUM_OBJECTS = 8  # in each image of a training step
-PRODUCT_SIZES = dict(cpu=2048, cuda=8192)  # rows and columns of the matrices of reference
+PRODUCT_SIZES = dict(cpu=2048, cuda=8192)  # rows and columns of the reference matrices
 
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured, and on which input.
+    """Define the measured part and its input.
 
     Attributes:
-        part: 'backbone' for its forward pass, 'detector' for a prediction, decoding and NMS
-            included, 'train' for forward and backward pass of the detector's loss.
+        part: 'backbone' for its forward pass, 'detector' for a prediction with decoding and NMS,
+            'train' for the forward and backward pass of the detector's loss.
         height: Height of the images in pixels.
         width: Width of the images in pixels.
         batch: Number of images.
-        device: 'cpu', or 'cuda' with or without a number.
-        dtype: One of :data:`DTYPES`. A backbone is cast as a whole, a detector runs under
-            autocast, as mmengine's AMP does it.
-        channels_last: Whether weights and images are laid out so.
+        device: 'cpu', 'cuda' or 'cuda:N'.
+        dtype: One of :data:`DTYPES`. The backbone is cast to this type; a detector runs under
+            autocast, as in mmengine's AMP.
+        channels_last: Whether weights and images have the channels-last layout.
     """
 
     part: str = 'backbone'
@@ -59,15 +59,17 @@ class Setting:
         if min(self.height, self.width, self.batch) < 1:
             raise UserError(
                 f'{counted(self.batch, "image")} of {self.height}x{self.width} pixels cannot be '
-                'measured; height, width and batch start at 1'
+                'measured; height, width and batch must be at least 1'
             )
         if self.device.startswith('cuda') and not torch.cuda.is_available():
-            raise UserError('no GPU is found; use the device cpu, or a PyTorch that sees the GPU')
+            raise UserError(
+                'PyTorch finds no GPU; pass --device cpu, or install a PyTorch with CUDA'
+            )
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and quartiles."""
+    """Hold median and quartiles."""
 
     lower: float
     median: float
@@ -75,7 +77,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Summarise at least one value."""
+        """Summarize at least one value."""
         if len(values) == 1:
             return cls(*values * 3)
         return cls(*statistics.quantiles(values, n=4, method='inclusive'))
@@ -83,16 +85,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of one candidate in one setting.
+    """Hold the measurements of one candidate in one setting.
 
     Attributes:
-        name: The candidate's.
+        name: Name of the candidate.
         setting: The setting.
-        parameters: Parameters of the part.
-        macs: Multiply-accumulates of a run as executed; None for a training step.
+        parameters: Number of parameters of the part.
+        macs: Executed multiply-accumulates of a run; None for a training step.
         seconds: Time of each run.
-        product_rate: MACs per second of a matrix product, measured in each round.
-        peak_bytes: Peak memory of a run above the model and its input; None if not measured.
+        product_rate: MACs per second of a matrix product in each round.
+        peak_bytes: Peak memory of a run beyond the model and its input; None if not measured.
     """
 
     name: str
@@ -105,19 +107,19 @@ class Result:
 
     @property
     def throughput(self) -> float:
-        """Images per second."""
+        """Return the images per second."""
         return self.setting.batch / Spread.of(self.seconds).median
 
     @property
     def against_product(self) -> Spread | None:
-        """Time over that of as many MACs in a matrix product, round by round."""
+        """Return the time relative to as many MACs in a matrix product, paired by round."""
         if self.macs is None:
             return None
         pairs = zip(self.seconds, self.product_rate, strict=True)
         return Spread.of([seconds * rate / self.macs for seconds, rate in pairs])
 
     def time_against(self, other: Result) -> Spread:
-        """Time over that of another candidate, round by round."""
+        """Return the time relative to another candidate, paired by round."""
         pairs = zip(self.seconds, other.seconds, strict=True)
         return Spread.of([mine / others for mine, others in pairs])
 
@@ -131,29 +133,31 @@ def benchmark(
     compiled: bool = False,
     report: Callable[[str], object] = lambda text: None,
 ) -> Iterator[list[Result]]:
-    """Measure candidates in turns, so that what disturbs the machine disturbs all of them.
+    """Measure candidates in turns, so that disturbances affect all candidates alike.
 
     Args:
         names: Candidates, see :func:`~.building.build_candidate`.
-        settings: What is measured; they share part, device, dtype and layout.
-        rounds: How often each candidate is timed.
-        warmup: Runs of each candidate before.
-        memory: Whether to measure peak memory, in a run of its own.
-        compiled: Whether each candidate takes part a second time, with its backbone and neck
-            compiled by torch.compile, which happens in the warm-up.
-        report: Called with what is done next.
+        settings: Settings with the same part, device, dtype and layout.
+        rounds: Number of timed runs of each candidate.
+        warmup: Number of untimed runs of each candidate.
+        memory: Whether to measure peak memory, in a separate run.
+        compiled: Whether to measure each candidate also with its backbone and neck compiled by
+            torch.compile during the warm-up.
+        report: Called with a description of the next step.
 
     Yields:
-        The results of one setting, in the order of ``names``; a compiled candidate follows the
-        one that is not.
+        The results of one setting in the order of ``names``, each followed by its compiled variant.
 
     Raises:
         UserError: If a candidate cannot be built, or a number is too small.
     """
     if rounds < 1 or warmup < 0 or not names:
-        raise UserError('at least one candidate and one round are needed, and no negative warm-up')
+        raise UserError(
+            'the benchmark needs at least one candidate and one round; pass --rounds >= 1 and '
+            '--warmup >= 0'
+        )
     if compiled and warmup < 1:
-        raise UserError('models are compiled in the warm-up; give at least one run of it')
+        raise UserError('models are compiled in the warm-up; pass --warmup 1 or more')
     models = {}
     for name in names:
         report(f'building {name}')
@@ -165,8 +169,8 @@ def benchmark(
 
 
 def prepare(model: nn.Module, setting: Setting) -> nn.Module:
-    """Bring a detector to the device, the type and the mode of ``setting``."""
-    # some of mmdet's backbones return None from train() and eval()
+    """Move a detector to the device, type and mode of ``setting``."""
+    # some backbones of mmdet return None from train() and eval()
     model.train(setting.part == 'train')
     model.to(setting.device)
     if setting.part == 'backbone':
@@ -177,7 +181,7 @@ def prepare(model: nn.Module, setting: Setting) -> nn.Module:
 
 
 def compile_parts(model: nn.Module) -> nn.Module:
-    """Have backbone and neck compiled at their first call."""
+    """Compile backbone and neck at their first call."""
     model.backbone.compile()
     if getattr(model, 'neck', None):
         model.neck.compile()
@@ -224,7 +228,7 @@ def workload(model: nn.Module, setting: Setting) -> Work:
 
 
 def matrix_product(setting: Setting) -> tuple[Work, int]:
-    """Return the matrix product that tells the machine's rate, and its MACs."""
+    """Return a matrix product as a reference for the speed of the machine, and its MACs."""
     size = PRODUCT_SIZES[torch.device(setting.device).type]
     factors = torch.randn(2, size, size, device=setting.device).to(getattr(torch, setting.dtype))
     return lambda: torch.mm(*factors), size**3
@@ -254,7 +258,7 @@ def _measure(
     for number in range(rounds):
         report(f'round {number + 1} of {rounds}')
         rates.append(product_macs / _time(product, setting.device))
-        # every other round backwards: no candidate always follows the same one
+        # reverse every other round, so that no candidate always follows the same one
         for name in list(works)[:: -1 if number % 2 else 1]:
             seconds[name].append(_time(works[name], setting.device))
     return [
@@ -271,7 +275,7 @@ def _measure(
 
 
 def _counts(model: nn.Module, setting: Setting) -> tuple[int, int | None]:
-    """Return parameters of the part, and MACs of a run."""
+    """Return the parameters of the part, and the MACs of a run."""
     parameters = count_parameters(model)
     if setting.part == 'train':
         return parameters.whole, None

@@ -1,4 +1,4 @@
-"""Results of a benchmark as Markdown, JSON and a plot; ratios come before absolute figures."""
+"""Format benchmark results as Markdown, JSON and a plot; ratios precede absolute figures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEADER = [
 
 
 def to_markdown(groups: Sequence[Sequence[Result]]) -> str:
-    """Lay out a table for each setting; the ratios are to its first candidate."""
+    """Return a Markdown table for each setting, with ratios to its first candidate."""
     parts = [describe_machine(groups[0][0])]
     for group in groups:
         setting = group[0].setting
@@ -44,7 +44,7 @@ def to_markdown(groups: Sequence[Sequence[Result]]) -> str:
 
 
 def to_json(groups: Sequence[Sequence[Result]]) -> dict:
-    """Return everything measured, in SI units, and the ratios to each setting's first candidate."""
+    """Return all measurements in SI units, and the ratios to each setting's first candidate."""
     return dict(
         machine=describe_machine(groups[0][0]),
         results=[
@@ -63,7 +63,7 @@ def to_json(groups: Sequence[Sequence[Result]]) -> dict:
 
 
 def describe_machine(result: Result) -> str:
-    """Name what was measured on, for a reader of the figures."""
+    """Describe the device and the PyTorch version of a measurement."""
     device = result.setting.device
     if device.startswith('cuda'):
         where = torch.cuda.get_device_name(device)
@@ -74,7 +74,7 @@ def describe_machine(result: Result) -> str:
 
 
 def plot(groups: Sequence[Sequence[Result]], path: str | Path) -> None:
-    """Draw time and memory: bars for one setting, curves over the pixels for several."""
+    """Plot time and memory: bars for one setting, curves over the pixels for several."""
     figure = Figure(figsize=(10, 4), layout='constrained')
     axes = figure.subplots(1, 2)
     draw = _draw_bars if len(groups) == 1 else _draw_curves
@@ -85,7 +85,7 @@ def plot(groups: Sequence[Sequence[Result]], path: str | Path) -> None:
 
 
 def _draw_bars(axes: Sequence, groups: Sequence[Sequence[Result]]) -> None:
-    """Draw the ratios to the first candidate, times with their quartiles."""
+    """Plot the ratios to the first candidate, with quartiles of the times."""
     (group,) = groups
     names = [result.name for result in group]
     spreads = [result.time_against(group[0]) for result in group]
@@ -100,7 +100,7 @@ def _draw_bars(axes: Sequence, groups: Sequence[Sequence[Result]]) -> None:
 
 
 def _draw_curves(axes: Sequence, groups: Sequence[Sequence[Result]]) -> None:
-    """Draw time and memory of a batch over its pixels, both axes logarithmic."""
+    """Plot time and memory of a batch over its pixels, on logarithmic axes."""
     groups = sorted(groups, key=_pixels)
     for results in zip(*groups, strict=True):
         pixels = [_pixels(group) for group in groups]

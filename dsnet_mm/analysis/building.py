@@ -1,4 +1,4 @@
-"""Models from configs, without data and without loading weights."""
+"""Build models from configs, without data and without loading weights."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def build_model(config: str | Path, **backbone: Any) -> nn.Module:
     """Build the model of a config, without data and without loading weights.
 
     Args:
-        config: Path of a config, or ``package::path`` for one that an installed OpenMMLab
-            package brings, such as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
-        **backbone: Settings that replace the backbone's.
+        config: Path of a config, or ``package::path`` for a config of an installed OpenMMLab
+            package, such as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        **backbone: Settings that replace those of the backbone.
 
     Raises:
         UserError: If the config cannot be read or has no model with a backbone.
@@ -41,37 +41,40 @@ def build_model(config: str | Path, **backbone: Any) -> nn.Module:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         cfg.model.get('backbone', {}).update(backbone)
         model = MODELS.build(cfg.model)
-    except Exception as error:  # a registry hands on whatever it catches
+    except Exception as error:  # a registry passes on every type of error
         raise _unbuildable(config, error) from error
     if not hasattr(model, 'backbone'):
-        raise UserError(f'the model of {config} has no backbone; give a detector or a classifier')
+        raise UserError(
+            f'the model of {config} has no backbone; pass the config of a detector or classifier'
+        )
     return model
 
 
 def read_config(config: str | Path) -> Config:
-    """Read a config, named as for :func:`build_model`.
+    """Read a config by path or ``package::path``, as in :func:`build_model`.
 
     Raises:
-        UserError: If it cannot be read.
+        UserError: If the config cannot be read.
     """
     try:
         return get_config(str(config)) if '::' in str(config) else Config.fromfile(config)
     except FileNotFoundError as error:
-        raise UserError(f'{config} does not exist; give the path of a config (.py)') from error
-    except Exception as error:  # a config is a program, which can fail in any way
+        raise UserError(f'{config} does not exist; pass the path of a config (.py)') from error
+    except Exception as error:  # a config is a program, which can raise any error
         raise _unbuildable(config, error) from error
 
 
 def _unbuildable(config: str | Path, error: Exception) -> UserError:
     reason = ' '.join(str(error).split())
-    return UserError(f'no model can be built from {config}: {reason}')
+    return UserError(f'no model can be built from {config} ({reason}); correct the config')
 
 
 def build_candidate(name: str) -> nn.Module:
-    """Build a detector by a short name, or that of a config, and initialise it at random.
+    """Build a randomly initialized detector from a short name or a config.
 
-    ``dsnet_s`` and its like, ``dsnet_s_noalign``, ``published_dsnet_s`` for the published
-    formulation, and the names in :data:`OTHERS` are RetinaNets with that backbone.
+    A short name means a RetinaNet with this backbone: ``dsnet_s``, ``dsnet_s_noalign``,
+    ``published_dsnet_s`` for the published formulation, or a name in :data:`OTHERS`. The letters
+    ``t`` and ``b`` work like ``s``.
 
     Raises:
         UserError: If the name is unknown or the config has no model with a backbone.
@@ -87,20 +90,20 @@ def build_candidate(name: str) -> nn.Module:
         model = build_model(OTHERS.get(name, name))
     else:
         raise UserError(
-            f'{name} is unknown; give the path of a config (.py), dsnet_t, dsnet_s or dsnet_b, '
-            f'these with _noalign behind or published_ before them, or {", ".join(OTHERS)}'
+            f'{name} is unknown; pass the path of a config (.py), [published_]dsnet_{{t,s,b}}'
+            f'[_noalign], or {", ".join(OTHERS)}'
         )
     initialize(model)
     return model
 
 
 def detector_configs() -> list[Path]:
-    """Return the 1x configs for COCO, whose cost the documentation shows."""
+    """Return the 1x configs for COCO, which the documentation lists with their cost."""
     return sorted(configs_dir().glob('*_1x_coco.py'))
 
 
 def initialize(model: nn.Module) -> None:
-    """Initialise a model, without the weights that its config names and without a word."""
+    """Initialize a model at random, without pretrained weights and without log messages."""
     for module in model.modules():
         init_cfg = getattr(module, 'init_cfg', None)
         if isinstance(init_cfg, dict) and 'checkpoint' in init_cfg:

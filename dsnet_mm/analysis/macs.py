@@ -1,4 +1,4 @@
-"""Counting multiply-accumulates (MACs), attention included, without data and without computing."""
+"""Count multiply-accumulates (MACs), attention included, without data and computation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-NUM_PROPOSALS = 1000  # that a test of a two-stage detector of mmdet hands to its second stage
+NUM_PROPOSALS = 1000  # second-stage proposals of mmdet's two-stage detectors in testing
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A figure of each part of a model; ``heads`` are all that is neither backbone nor neck."""
+    """Hold a figure per part of a model; ``heads`` is all except backbone and neck."""
 
     backbone: int
     neck: int
@@ -29,12 +29,12 @@ class Cost:
 
     @property
     def whole(self) -> int:
-        """The sum of the parts."""
+        """Return the sum of the parts."""
         return sum(getattr(self, field.name) for field in fields(self))
 
 
 def count_parameters(model: nn.Module) -> Cost:
-    """Count the parameters of a detector or classifier, frozen ones included."""
+    """Count the parameters of a detector or classifier, including frozen parameters."""
     backbone, neck, whole = (
         sum(p.numel() for p in part.parameters()) if part else 0
         for part in (model.backbone, getattr(model, 'neck', None), model)
@@ -43,14 +43,14 @@ def count_parameters(model: nn.Module) -> Cost:
 
 
 def count_macs(function: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
-    """Run ``function`` and count its MACs, half of the FLOPs that PyTorch counts.
+    """Run ``function`` and count its MACs, which are half of PyTorch's FLOPs.
 
-    Convolutions and matrix products count, those within attention too; norms, activations,
-    sums, softmax and resizing do not, as in the figures that papers give. With inputs and
-    parameters on the ``meta`` device nothing is computed.
+    As in most papers, MACs are those of convolutions and matrix products, attention included.
+    Norms, activations, sums, softmax and resizing are not counted. Inputs and parameters on the
+    ``meta`` device avoid all computation.
 
     Returns:
-        The MACs, and what ``function`` returned.
+        The MACs, and the return value of ``function``.
     """
     with FlopCounterMode(display=False, custom_mapping=_cpu_attention()) as counter:
         outputs = function(*inputs)
@@ -60,8 +60,8 @@ def count_macs(function: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
 def count_model_macs(model: nn.Module, height: int, width: int) -> Cost:
     """Count the MACs of a detector or classifier on one image of ``height`` x ``width`` pixels.
 
-    The second stage of a two-stage detector gets 1000 proposals, of which mmdet's RoI heads
-    pass the first 100 to the mask head. Raw outputs are counted, without decoding and NMS.
+    The second stage of a two-stage detector gets 1000 proposals; mmdet's RoI heads pass the first
+    100 to the mask head. Decoding and NMS are not counted.
     """
     model = deepcopy(model).to('meta', torch.float32).eval()
     image = torch.empty(1, 3, height, width, device='meta')
@@ -88,13 +88,13 @@ def count_model_macs(model: nn.Module, height: int, width: int) -> Cost:
 
 
 def _empty_rois(extractor: BaseRoIExtractor, features: tuple[Tensor, ...], rois: Tensor) -> Tensor:
-    """Stand in for an extractor of RoIs, which has no MACs and cannot run on ``meta``."""
+    """Replace a RoI extractor, which has no MACs and cannot run on ``meta``."""
     size = extractor.roi_layers[0].output_size
     return features[0].new_empty(len(rois), extractor.out_channels, *size)
 
 
 def _cpu_attention() -> dict[Any, Callable[..., int]]:
-    """Return the formula of the CPU's fused attention, which PyTorch's counter lacks."""
+    """Return the FLOP formula of fused CPU attention, which PyTorch's counter lacks."""
     name = '_scaled_dot_product_flash_attention_for_cpu'
     if not hasattr(torch.ops.aten, name):  # before torch 2.2
         return {}

@@ -1,4 +1,4 @@
-"""The peak of the memory that a computation takes, beside what was held before it."""
+"""Measure the peak memory of a computation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-CPU = 0  # PyTorch's number of this type of device, in the trace of a profile
+CPU = 0  # PyTorch's number of this device type in a profiler trace
 
 
 def peak_memory(function: Callable[[], Any], device: str | torch.device = 'cpu') -> int:
-    """Run ``function`` once and return the peak of the memory that it took, in bytes.
+    """Run ``function`` once and return its peak memory in bytes.
 
-    It is what PyTorch's allocator held for tensors and temporaries on ``device``, above what it
-    held when the function began. What a library takes for itself, such as oneDNN for its
-    reordered weights, is not in it. On a CPU the figure does not depend on the machine's speed.
+    The peak covers PyTorch's allocator on ``device``, beyond the allocations before the call. The
+    peak excludes memory that libraries allocate, such as oneDNN for reordered weights. On a CPU,
+    the figure does not depend on the speed of the machine.
     """
     if torch.device(device).type == 'cuda':
         torch.cuda.synchronize(device)
@@ -31,7 +31,7 @@ def peak_memory(function: Callable[[], Any], device: str | torch.device = 'cpu')
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - held
 
-    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # the profiler reports its start and end
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # silence the profiler's start and end
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*Profiler clears events.*')
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:

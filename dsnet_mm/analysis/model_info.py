@@ -1,4 +1,4 @@
-"""What the models cost: parameters and MACs, beside the figures of the paper."""
+"""Count parameters and MACs of models, next to the figures of the paper."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ PAPER = {
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """The cost of one of the paper's six models.
+    """Hold the cost of one of the paper's six models.
 
     The classifier is counted at 224x224, as in the paper, and the backbone alone at 800x1280.
-    MACs are given for the published formulation and as executed by this project.
+    MACs are given for the published formulation and for the execution in this project.
     """
 
     name: str
     paper_parameters: float  # in millions
-    paper_macs: float  # in thousand millions
+    paper_macs: float  # in billions
     parameters: int
     published_macs: int
     executed_macs: int
@@ -55,7 +55,7 @@ class BackboneInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The cost of a detector or classifier on an image of ``height`` x ``width`` pixels."""
+    """Hold the cost of a detector or classifier on an image of ``height`` x ``width`` pixels."""
 
     name: str
     height: int
@@ -67,10 +67,10 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class MemoryInfo:
-    """Peak memory in bytes, above model and input, of one image of ``height`` x ``width`` pixels.
+    """Hold peak memory in bytes beyond model and input, for one ``height`` x ``width`` image.
 
-    ``backbone`` and ``neck`` are their forward passes, ``whole`` is a prediction, ``training`` a
-    forward and backward pass of the loss, gradients of the weights included.
+    ``backbone`` and ``neck`` are forward passes, ``whole`` is a prediction, and ``training`` is a
+    forward and backward pass of the loss, including the gradients of the weights.
     """
 
     name: str
@@ -83,7 +83,7 @@ class MemoryInfo:
 
 
 class Classifier(nn.Module):
-    """The paper's classifier on a backbone: BatchNorm, global average pooling, a linear layer."""
+    """Classify as in the paper: backbone, BatchNorm, global average pooling, linear layer."""
 
     def __init__(self, backbone: DSNet, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> scores (B, num_classes)."""
+        """Map images (B, 3, H, W) to scores (B, num_classes)."""
         return self.head(self.norm(self.backbone(x)[-1]).mean(dim=(2, 3)))
 
 
@@ -120,7 +120,7 @@ def describe_config(config: str | Path, size: tuple[int, int] = DETECTION_SIZE) 
     """Count parameters and MACs of the model of a config.
 
     Args:
-        config: A detector's or a classifier's, see :func:`~.building.build_model`.
+        config: Config of a detector or classifier, see :func:`~.building.build_model`.
         size: Height and width of the image in pixels.
 
     Raises:
@@ -145,7 +145,7 @@ def describe_memory(config: str | Path, size: tuple[int, int] = DETECTION_SIZE) 
 
 
 def memory_works(model: nn.Module, size: tuple[int, int]) -> dict[str, Callable[[], Work]]:
-    """Return what is run for each figure of :class:`MemoryInfo`, prepared when it is called."""
+    """Return a function per figure of :class:`MemoryInfo` that prepares the measured run."""
 
     def prepared(part: str) -> Work:
         setting = Setting(part, *size)
@@ -160,7 +160,7 @@ def memory_works(model: nn.Module, size: tuple[int, int]) -> dict[str, Callable[
 
 
 def _neck(model: nn.Module, size: tuple[int, int]) -> Work:
-    """Return the forward pass of a detector's neck, if it has one, on the maps of its backbone."""
+    """Return the forward pass of the neck on maps of the backbone, or a no-op without a neck."""
     model.eval()
     if getattr(model, 'neck', None) is None:
         return lambda: None

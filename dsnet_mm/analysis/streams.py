@@ -1,4 +1,4 @@
-"""What the two streams of a DS-Block see on an image."""
+"""Visualize the two streams of a DS-Block for an image."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from dsnet_mm.models.ops import map_to_tokens, split_heads
 
 @dataclass(frozen=True)
 class Streams:
-    """Maps of one block, for one image; None where the block has no such stream.
+    """Hold the maps of one block for one image, None for a missing stream.
 
     Attributes:
         local: (H, W), mean magnitude of the local stream after its propagation.
-        global_attention: (h, w), where the grid cell of the chosen place looks to within the
-            global stream. It adds up to 1, as the two below.
-        local_to_global: (h, w), where the chosen pixel looks to on the global grid.
-        global_to_local: (H, W), where the grid cell looks to in the local stream.
+        global_attention: (h, w), attention of the chosen grid cell to the global stream. Each
+            attention map sums to 1.
+        local_to_global: (h, w), attention of the chosen pixel to the global grid.
+        global_to_local: (H, W), attention of the chosen grid cell to the local stream.
     """
 
     local: Tensor | None
@@ -36,15 +36,15 @@ class Streams:
 
 
 def find_block(backbone: nn.Module, stage: int, block: int) -> DSBlock:
-    """Return a block of a DS-Net by its numbers.
+    """Return a block of a DS-Net by stage and block number.
 
     Args:
         backbone: The backbone.
-        stage: Its stage, from 1 on.
-        block: The block in the stage, from 1 on, or -1 for the last one.
+        stage: Number of the stage, from 1.
+        block: Number of the block in the stage, from 1, or -1 for the last block.
 
     Raises:
-        UserError: If there is no such block.
+        UserError: If the block does not exist.
     """
     stages = [
         stage
@@ -53,22 +53,25 @@ def find_block(backbone: nn.Module, stage: int, block: int) -> DSBlock:
     ]
     if not 1 <= stage <= len(stages):
         raise UserError(
-            f'stage {stage} does not exist; the backbone has {counted(len(stages), "DS stage")}'
+            f'stage {stage} does not exist; the backbone has {counted(len(stages), "DS stage")}, '
+            'counted from 1'
         )
     blocks = stages[stage - 1].blocks
     if block != -1 and not 1 <= block <= len(blocks):
-        raise UserError(f'block {block} does not exist; stage {stage} has {len(blocks)}')
+        raise UserError(
+            f'block {block} does not exist; stage {stage} has {counted(len(blocks), "block")}, '
+            'counted from 1'
+        )
     return blocks[block - 1 if block > 0 else -1]
 
 
 def look(block: DSBlock, run: Callable[[], object], place: tuple[float, float]) -> Streams:
-    """Run a model and see what one of its blocks sees.
+    """Run a model and return the maps of one of its blocks.
 
     Args:
         block: The block, in eval mode.
         run: Runs the model on one image.
-        place: Row and column of the chosen place, as shares of the maps' height and width, 0 to
-            below 1.
+        place: Row and column of the chosen place as fractions of height and width, in [0, 1).
     """
     seen: dict[str, Tensor] = {}
 
@@ -117,7 +120,7 @@ def _read(block: DSBlock, seen: dict[str, Tensor], place: tuple[float, float]) -
 
 
 def _index(place: tuple[float, float], size: tuple[int, ...]) -> int:
-    """The number, row by row, of the cell of a map at ``place``."""
+    """Return the row-major index of the cell of a map at ``place``."""
     row, column = (
         min(int(share * side), side - 1) for share, side in zip(place, size, strict=True)
     )
@@ -125,7 +128,7 @@ def _index(place: tuple[float, float], size: tuple[int, ...]) -> int:
 
 
 def _weights(q: Tensor, k: Tensor) -> Tensor:
-    """A query (heads, d) and keys (heads, N, d) -> the mean attention of the heads, (N,)."""
+    """Return the mean attention (N,) over heads of a query (heads, d) to keys (heads, N, d)."""
     scores = (k @ q[..., None]).squeeze(-1) * q.shape[-1] ** -0.5
     return scores.softmax(-1).mean(0)
 
@@ -141,15 +144,15 @@ def draw(
     """Draw the maps over the image.
 
     Args:
-        image: (H, W, 3), red, green, blue, 0 to 255.
-        streams: Its maps.
+        image: RGB image (H, W, 3), 0 to 255.
+        streams: Maps of the image.
         place: Row and column of the chosen place in pixels.
-        covered: Shares of the maps' height and width that the image covers; the rest is padding.
-        file: Picture to write, its ending tells the format.
-        title: A line above.
+        covered: Fractions of the maps' height and width that the image covers, without padding.
+        file: Figure to write; its extension determines the format.
+        title: Title of the figure.
 
     Raises:
-        UserError: If the picture cannot be written.
+        UserError: If the figure cannot be written.
     """
     panels = {
         'local stream: magnitude': streams.local,

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and their place in a document."""
+"""Format Markdown tables, and insert them into documents."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .model_info import BackboneInfo, MemoryInfo, ModelInfo
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out a table: the first column to the left, the others to the right."""
+    """Return a Markdown table with a left-aligned first column and right-aligned others."""
     lines = [header, ['---', *['---:'] * (len(header) - 1)], *rows]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 
 def model_tables(backbones: Sequence[BackboneInfo], models: Sequence[ModelInfo]) -> str:
-    """Lay out all tables about backbones and detectors; an empty sequence gives none."""
+    """Return all tables of backbones and detectors, without tables for empty sequences."""
     parts = []
     if backbones:
         parts += [backbone_table(backbones), large_backbone_table(backbones)]
@@ -32,7 +32,7 @@ def model_tables(backbones: Sequence[BackboneInfo], models: Sequence[ModelInfo])
 
 
 def backbone_table(infos: Iterable[BackboneInfo]) -> str:
-    """Lay out the six models, beside the figures of the paper."""
+    """Return a table of the six models next to the figures of the paper."""
     header = [
         'Model',
         'M parameters',
@@ -56,7 +56,7 @@ def backbone_table(infos: Iterable[BackboneInfo]) -> str:
 
 
 def large_backbone_table(infos: Iterable[BackboneInfo]) -> str:
-    """Lay out what the six backbones cost on an image of a detector's size."""
+    """Return a table of the cost of the six backbones at the image size of detectors."""
     header = [
         'Backbone',
         'M parameters',
@@ -76,7 +76,7 @@ def large_backbone_table(infos: Iterable[BackboneInfo]) -> str:
 
 
 def parameters_table(infos: Iterable[ModelInfo]) -> str:
-    """Lay out the parameters of the parts of models."""
+    """Return a table of the parameters of the parts of models."""
     header = ['M parameters', 'backbone', 'neck', 'heads', 'whole']
     return markdown(
         header, ([info.name, *map(_millions, _parts(info.parameters))] for info in infos)
@@ -84,7 +84,7 @@ def parameters_table(infos: Iterable[ModelInfo]) -> str:
 
 
 def macs_table(infos: Sequence[ModelInfo]) -> str:
-    """Lay out the MACs of the parts of models, as executed, and of the published formulation."""
+    """Return a table of executed MACs per part of models, and of the published formulation."""
     sizes = sorted({f'{info.height}x{info.width}' for info in infos})
     header = [
         f'G MACs at {", ".join(sizes)}',
@@ -106,7 +106,7 @@ def macs_table(infos: Sequence[ModelInfo]) -> str:
 
 
 def memory_table(infos: Sequence[MemoryInfo]) -> str:
-    """Lay out the memory of detectors, and say when and with which torch it was measured."""
+    """Return a table of the memory of detectors, with date and PyTorch version."""
     sizes = sorted({f'{info.height}x{info.width}' for info in infos})
     header = [f'MB at {", ".join(sizes)}', 'backbone', 'neck', 'prediction', 'training step']
     rows = [
@@ -125,7 +125,7 @@ def memory_table(infos: Sequence[MemoryInfo]) -> str:
 
 
 def replace_block(path: str | Path, name: str, text: str) -> None:
-    """Put ``text`` between the two comments that mark the block ``name`` of a document.
+    """Replace the text between the two comments that mark the block ``name`` of a document.
 
     Raises:
         UserError: If the document cannot be read or lacks the comments.
@@ -134,13 +134,15 @@ def replace_block(path: str | Path, name: str, text: str) -> None:
     try:
         document = path.read_text(encoding='utf-8')
     except OSError as error:
-        raise UserError(f'{path} cannot be read: {error.strerror}') from error
+        raise UserError(
+            f'{path} cannot be read ({error.strerror}); pass the document with --write'
+        ) from error
     start, end = _block(document, name, path)
     path.write_text(f'{document[:start]}\n{text}\n{document[end:]}', encoding='utf-8')
 
 
 def read_block(path: str | Path, name: str) -> str:
-    """Return the text of the block ``name`` of a document, without blanks around it."""
+    """Return the stripped text of the block ``name`` of a document."""
     document = Path(path).read_text(encoding='utf-8')
     start, end = _block(document, name, path)
     return document[start:end].strip()
@@ -151,7 +153,7 @@ def _block(document: str, name: str, path: str | Path) -> tuple[int, int]:
     match = re.search(rf'(<!-- {name}\b[^>]*-->)(.*?)<!-- end of {name} -->', document, re.DOTALL)
     if not match:
         raise UserError(
-            f'{path} has no place for the {name}; add the lines `<!-- {name} -->` and '
+            f'{path} lacks the comments of the {name}; add the lines `<!-- {name} -->` and '
             f'`<!-- end of {name} -->`'
         )
     return match.span(2)

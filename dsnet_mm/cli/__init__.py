@@ -1,8 +1,8 @@
-"""The command `dsnet-mm`: one module per subcommand, loaded only when its subcommand runs.
+"""Run the command `dsnet-mm`, with one module per subcommand.
 
-A subcommand module has `add_arguments(parser)` and `run(args)`. Its docstring is the help text.
-Modules import PyTorch and OpenMMLab inside of `run`, so that help appears at once and
-`dsnet-mm doctor` works where these packages cannot be imported.
+A subcommand module has `add_arguments(parser)` and `run(args)`, and its docstring is the help text.
+Modules import PyTorch and OpenMMLab inside `run`, so that help appears at once and
+`dsnet-mm doctor` works without these packages.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ LIGHT = ('doctor', 'convert-data', 'shapes')
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a subcommand and end the process.
 
-    A :class:`UserError` becomes one line on standard error and exit status 1. Any other exception
-    is a defect of the program and keeps its traceback.
+    A :class:`UserError` prints one line on standard error and exits with status 1. Any other
+    exception is a bug and keeps its traceback.
 
     Args:
-        argv: Words behind `dsnet-mm`; by default those of this process.
+        argv: Arguments after `dsnet-mm` (default: those of this process).
     """
     name, *words = (sys.argv[1:] if argv is None else [*argv]) or ['--help']
     if name in ('-h', '--help', 'help'):
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         advice = f'did you mean `dsnet-mm {close[0]}`?' if close else 'run `dsnet-mm --help`'
         print(f'error: dsnet-mm has no command {name}; {advice}', file=sys.stderr)
         sys.exit(2)
-    # mmengine imports pkg_resources, which prints a notice about its own future
+    # mmengine imports pkg_resources, which warns of its own removal
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     try:
         args = parse(name, words)
@@ -86,7 +86,7 @@ def parse(name: str, words: Sequence[str]) -> argparse.Namespace:
         argument_default=getattr(module, 'DEFAULT', None),
     )
     module.add_arguments(parser)
-    return parser.parse_intermixed_args(words)  # options may stand between the files
+    return parser.parse_intermixed_args(words)  # options are allowed between positional arguments
 
 
 def load(name: str):

@@ -1,4 +1,4 @@
-"""Measure time and memory of backbones and detectors, interleaved."""
+"""Measure time and memory of backbones and detectors in interleaved runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dsnet_mm.errors import UserError
 from .options import at_least_one, image_size
 
 EPILOG = (
-    'Ratios refer to the first candidate. The time is also compared with the time of as many '
-    "multiply-accumulates in a matrix product. Peak memory is that of PyTorch's allocator beyond "
-    'the model and its input.'
+    'Ratios refer to the first candidate. The time is also compared with a matrix product of the '
+    "same number of multiply-accumulates. Peak memory covers PyTorch's allocator beyond the model "
+    'and its input.'
 )
 
 
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'candidates',
         nargs='+',
         metavar='CANDIDATE',
-        help='dsnet_t, dsnet_s or dsnet_b, also with _noalign behind or published_ before (the '
-        "paper's formulation), r50, swin_t, pvt_s, or a config",
+        help="dsnet_t, dsnet_s or dsnet_b, with suffix _noalign or prefix published_ (the paper's "
+        'formulation), r50, swin_t, pvt_s, or a config',
     )
     parser.add_argument(
         '--part',
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--batches', nargs='+', type=int, default=[1], metavar='N', help='default: 1'
     )
-    parser.add_argument('--device', help='cpu or cuda (default: cuda if there is a GPU)')
+    parser.add_argument('--device', help='cpu or cuda (default: cuda if a GPU is visible)')
     parser.add_argument(
         '--dtype',
         choices=('float32', 'float16', 'bfloat16'),
@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='default: float32',
     )
     parser.add_argument(
-        '--channels-last', action='store_true', help='use this layout for weights and images'
+        '--channels-last',
+        action='store_true',
+        help='use the channels-last layout for weights and images',
     )
     parser.add_argument(
         '--compile', action='store_true', help='also measure each candidate with torch.compile'
@@ -71,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure."""
+    """Run the benchmark, print the tables, and write the files."""
     import torch
     from rich.console import Console
 

@@ -20,13 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'images', metavar='IMAGES', help='folder to which the file names in ANN are relative'
     )
     parser.add_argument(
-        '--config', help='also check whether the classes, heads and pipelines of this config fit'
+        '--config', help='also check that classes, heads and pipelines of this config match'
     )
     parser.add_argument(
         '--decode',
         action='store_true',
-        help='decode all images as mmdet does, which takes longer (default: read their headers, '
-        'and look for the ends of JPEG and PNG files)',
+        help='decode all images as mmdet does, which takes longer (default: read headers, and '
+        'check the ends of JPEG and PNG files)',
     )
     parser.add_argument(
         '--draw', metavar='DIR', help='draw some images with their objects into a new folder'
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check."""
+    """Check the dataset, and print tables and problems."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import track

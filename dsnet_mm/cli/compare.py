@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from dsnet_mm.comparison.runs import Run
     from dsnet_mm.comparison.suites import Entry, Suite
 
-EPILOG = 'Only finished runs count; all others are listed. docs/compare.md explains the verdicts.'
+EPILOG = (
+    'Verdicts use finished runs only; others are listed. docs/compare.md explains the verdicts.'
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least_one,
         default=1,
         metavar='N',
-        help='trainings at a time, which share the cores and take GPUs in turn (default: 1)',
+        help='parallel trainings, which share the cores and the GPUs (default: 1)',
     )
     parser.add_argument(
         '--gpus', type=at_least_one, metavar='N', help='GPUs per training, with torchrun'
@@ -62,12 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, 'replace settings of all configs; pass the same settings later without --run'
     )
     parser.add_argument(
-        '--latency', action='store_true', help='measure the time of a prediction on this machine'
+        '--latency', action='store_true', help='measure the time per prediction on this machine'
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train where asked, then compare."""
+    """Train missing runs with --run, then compare all finished runs."""
     import signal
     from functools import cache
     from tempfile import TemporaryDirectory
@@ -84,9 +86,7 @@ def run(args: argparse.Namespace) -> None:
     from dsnet_mm.files import check_folder, written_whole
 
     if args.gpus is not None and args.jobs > 1:
-        raise UserError(
-            f'--jobs {args.jobs} is for trainings on one device; leave out --gpus or it'
-        )
+        raise UserError(f'--jobs {args.jobs} needs trainings on one device; omit --jobs or --gpus')
     out = Path(args.out or Path(args.work_dirs) / f'compare_{args.suite}')
     check_folder(out)
     if args.run:
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
 
     failures = {}
     if args.run:
-        # ended by the system as by a key: the training that runs must not outlive this process
+        # SIGTERM interrupts like Ctrl-C, so that no training outlives this process
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         failures = train_missing(suite, args, load, console)
         signal.signal(signal.SIGTERM, before)
@@ -116,9 +116,8 @@ def run(args: argparse.Namespace) -> None:
                 console.print(f'{run.name}: {run.state.value}, {run.reason}')
         check_failures(failures)
         raise UserError(
-            f'none of these runs in {args.work_dirs} is finished, so that there is nothing to '
-            'compare; train what is missing or unfinished with --run, or name the folder of the '
-            'runs with --work-dirs'
+            f'{args.work_dirs} contains no finished run of the suite {args.suite}; train missing '
+            'and unfinished runs with --run, or pass the folder of the runs with --work-dirs'
         )
     with console.status('counting') as status, TemporaryDirectory() as folder:
         entries = with_options(finished, load, Path(folder)) if settings else finished
@@ -149,7 +148,7 @@ def read_all(
 def train_missing(
     suite: Suite, args: argparse.Namespace, load: Callable[[Entry], Config], console: Console
 ) -> dict[str, str]:
-    """Train missing and unfinished runs, and return what failed by the name of the run."""
+    """Train missing and unfinished runs, and return the failures by run name."""
     from rich.progress import track
 
     from dsnet_mm.comparison.running import Launch, to_do, train_all
@@ -168,18 +167,15 @@ def train_missing(
 
 
 def check_failures(failures: Mapping[str, str]) -> None:
-    """Raise a UserError that lists the trainings that failed, if there are any."""
+    """Raise a UserError that lists the failed trainings, if any."""
     if failures:
-        raise UserError(
-            f'{counted(len(failures), "run")} of those to be trained failed: '
-            f'{"; ".join(failures.values())}'
-        )
+        raise UserError(f'{counted(len(failures), "run")} failed: {"; ".join(failures.values())}')
 
 
 def with_options(
     entries: Sequence[Entry], load: Callable[[Entry], Config], folder: Path
 ) -> list[Entry]:
-    """Write the configs of entries, with the settings that all runs get, into a folder."""
+    """Write the configs of entries, with the common settings of all runs, into a folder."""
     from dataclasses import replace
 
     changed = [replace(entry, config=folder / entry.config.name) for entry in entries]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from dsnet_mm.data.converting.dataset_conversion import Conversion
 
 EPILOG = (
-    'Splits are read from the dataset: ImageSets/Main of VOC, data.yaml of YOLO, or folders called '
-    'train, val (valid) and test. Nothing is written if a label is faulty.'
+    'Splits come from the dataset: ImageSets/Main of VOC, data.yaml of YOLO, or folders with the '
+    'names train, val (valid) and test. If a label is faulty, the command writes nothing.'
 )
 
 
@@ -27,21 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--classes',
         nargs='+',
         metavar='NAME',
-        help="class names in order (default: the dataset's own; those of VOC sorted by name)",
+        help="class names in order (default: the dataset's own; VOC classes sorted by name)",
     )
     parser.add_argument(
         '--val',
         type=float,
         default=0.0,
         metavar='SHARE',
-        help='share of the images for validation, such as 0.2, if the dataset has no splits',
+        help='share of the images for validation, such as 0.2, if the dataset has no val split',
     )
-    parser.add_argument('--skip', action='store_true', help='leave out images with faulty files')
+    parser.add_argument('--skip', action='store_true', help='skip images with faulty files')
     parser.add_argument('--force', action='store_true', help='overwrite files in DST')
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert."""
+    """Convert the dataset, and print a summary and settings for a config."""
     from rich.console import Console
     from rich.progress import track
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     for remark in conversion.remarks:
         console.print(f'note: {remark}.', markup=False)
     console.print(
-        # a slash at the end, because configs append file names to data_root
+        # a trailing slash, because configs append file names to data_root
         f'Written to {args.target}. In a config:\n  data_root = {join(args.source, "")!r}\n'
         f'  classes = {conversion.classes!r}',
         markup=False,
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def summary(conversion: Conversion) -> Table:
-    """Return a table of the files that were written."""
+    """Return a table of the written files."""
     from rich.table import Table
 
     table = Table('file', 'images', 'without objects', 'objects', 'crowds')

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
 
     config = str(configs_dir() / 'demo' / 'retinanet_dsnet_mini_shapes.py')
     work_dir = Path(args.work_dir)
-    make_folder(work_dir, '--work-dir')  # before minutes of drawing
+    make_folder(work_dir, '--work-dir')  # fail before minutes of drawing
     shapes = ShapesDetection(train=args.train, val=args.val, size=SIZE)
 
     step(f'1/4 Shapes: {shapes.train} training and {shapes.val} validation images')
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     step('4/4 Results')
     sheet = work_dir / 'detections.jpg'
     write_contact_sheet(sorted(pictures.glob('*')), sheet)
-    # mmdet reports nothing where nothing was detected
+    # mmdet reports no AP without detections
     box_ap = metrics.get('coco/bbox_mAP', 0.0)
     print(f'box AP          {box_ap:.3f}, on {shapes.val} unseen images')
     print(f'training        {minutes:.1f} minutes in this run; to train again, delete {work_dir}')
@@ -73,7 +73,7 @@ def step(title: str) -> None:
 
 
 def write_contact_sheet(pictures: list[Path], file: Path) -> None:
-    """Tile the first pictures, which have one size, and double the size."""
+    """Tile the first pictures, which have equal sizes, and double the resolution."""
     import cv2
     import numpy as np
 

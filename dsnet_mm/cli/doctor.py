@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the report, and end with status 1 if there is a problem."""
+    """Print the report, and exit with status 1 if there is a problem."""
     found = report(installed_versions())
     for sentence in found:
         print(f'problem: {sentence}')
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def report(installed: Mapping[str, str]) -> list[str]:
-    """Print what is installed, and return one sentence per problem.
+    """Print the installed packages and devices, and return one sentence per problem.
 
     Args:
         installed: Version of each distribution.
@@ -42,7 +42,7 @@ def report(installed: Mapping[str, str]) -> list[str]:
     for name in [*wanted, *sorted(set(installed) - set(wanted))]:
         print(f'  {name} {installed.get(name, "is not installed")}')
     found = problems()
-    sys.stdout.flush()  # a wrong binary may end this process without a word
+    sys.stdout.flush()  # a broken binary may crash this process
     for device in _as_far_as_known(_devices()):
         print(f'device: {device}')
     for operators in _as_far_as_known(_compiled_operators()):
@@ -66,10 +66,10 @@ def _compiled_operators() -> Iterator[str]:
 
 
 def _as_far_as_known(facts: Iterator[str]) -> Iterator[str]:
-    """Yield facts until a package that they need is missing or broken, then yield the reason."""
+    """Yield facts until a required package is missing or broken, then yield the reason."""
     try:
         yield from facts
-    except Exception as error:  # a wrong binary raises whatever its loader likes
+    except Exception as error:  # a broken binary can raise any error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         yield f'unknown ({reason})'
 
@@ -90,7 +90,7 @@ def _import_problems() -> Iterator[str]:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if error.name != 'mmpretrain':  # which is optional
+            if error.name != 'mmpretrain':  # optional package
                 yield f'{module} cannot be imported: {error}'
-        except Exception as error:  # a report lists every problem, of whatever kind
+        except Exception as error:  # the report lists every problem
             yield f'{module} cannot be imported: {type(error).__name__}: {error}'

@@ -15,7 +15,7 @@ from .options import image_size
 if TYPE_CHECKING:
     from torch import nn
 
-EPILOG = 'NMS is left to the runtime. See docs/export.md.'
+EPILOG = 'The graph does not contain NMS. docs/export.md shows how to run the graph.'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=image_size,
         default=(320, 320),
         metavar='HxW',
-        help='size of the images that trace the graph, which takes any size (default: 320x320)',
+        help='image size for tracing; the graph accepts any size (default: 320x320)',
     )
     parser.add_argument('--check', action='store_true', help='compare onnxruntime with PyTorch')
     parser.add_argument('--force', action='store_true', help='overwrite OUT.onnx')
 
 
 def run(args: argparse.Namespace) -> None:
-    """Export."""
+    """Export the model, and optionally check the graph."""
     from dsnet_mm.engine.export import (
         describe,
         is_tried,
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
     out = Path(args.out)
     if out.suffix != '.onnx':
-        raise UserError(f'the graph {out} must end in .onnx; give CONFIG [CHECKPOINT] OUT.onnx')
+        raise UserError(f'the graph {out} must end in .onnx; pass CONFIG [CHECKPOINT] OUT.onnx')
     check_free(out, args.force)
     check_folder(out.parent)
     for module in ('onnx', 'onnxruntime') if args.check else ('onnx',):
@@ -64,11 +64,11 @@ def run(args: argparse.Namespace) -> None:
     part = load_part(args.config, args.checkpoint, args.what)
     if not (args.check or is_tried(part)):
         raise UserError(
-            f'the backbone of {args.config} is untested, and its graph may take one size only; '
-            'pass --check to find out'
+            f'the backbone of {args.config} is untested, and its graph may accept only one size; '
+            'pass --check to test the graph'
         )
     if not args.checkpoint:
-        print('note: no checkpoint is given, so the weights are random', file=sys.stderr)
+        print('note: without a checkpoint, the weights are random', file=sys.stderr)
     with written_whole(out) as draft:
         to_onnx(part, args.size, draft, describe(part, args.config, args.checkpoint))
         if args.check:
@@ -77,19 +77,19 @@ def run(args: argparse.Namespace) -> None:
 
 
 def check(part: nn.Module, graph: Path, sizes: Sequence[tuple[int, int]]) -> None:
-    """Print how far onnxruntime differs from PyTorch.
+    """Print the differences between onnxruntime and PyTorch.
 
     Raises:
-        UserError: If it differs by more than the tolerance.
+        UserError: If a difference exceeds the tolerance.
     """
     from dsnet_mm.engine.export import TOLERANCE, compare
 
-    print('largest difference from PyTorch over largest value, onnxruntime on the CPU')
+    print('largest difference between onnxruntime (CPU) and PyTorch, relative to the largest value')
     for (height, width), difference in compare(part, graph, sizes):
         print(f'{height:>6}x{width:<6} {difference:.1e}')
         if not difference <= TOLERANCE:
             raise UserError(
                 f'onnxruntime differs from PyTorch by {difference:.1e} at {height}x{width}, more '
-                f'than {TOLERANCE:.0e}, so nothing is written; the model may hold sizes as '
-                'constants, or try onnx and onnxruntime 1.23.2'
+                f'than {TOLERANCE:.0e}, so the graph is not written; remove constant sizes from '
+                'the model, or try onnx and onnxruntime 1.23.2'
             )

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from dsnet_mm.errors import UserError
 
 EPILOG = (
-    'MACs are multiply-accumulates of convolutions and matrix products for one image. Nothing is '
-    'computed, so neither data nor weights are needed.'
+    'MACs are multiply-accumulates of convolutions and matrix products for one image. The command '
+    'needs neither data nor weights.'
 )
 
 
@@ -34,19 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--memory',
         action='store_true',
-        help='also measure peak memory of the detectors on this CPU, which takes minutes',
+        help='also measure the peak memory of the detectors on this CPU, which takes minutes',
     )
     parser.add_argument('--json', action='store_true', help='print JSON instead of Markdown')
     parser.add_argument(
         '--write',
         metavar='FILE',
-        help='write the tables into a document, between its comments "model table" and '
+        help='write the tables into a document that contains the comments "model table" and '
         '"memory table"',
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Count."""
+    """Count parameters and MACs, and print or write the tables."""
     from rich.console import Console
     from rich.progress import track
 

@@ -1,4 +1,4 @@
-"""Arguments that several subcommands share."""
+"""Define arguments that several subcommands share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dsnet_mm.errors import UserError
 
 
 class LocalRank(argparse.Action):
-    """Pass the rank that a launcher gives as an option to mmengine, which reads `LOCAL_RANK`."""
+    """Pass the `--local-rank` of a launcher to mmengine, which reads `LOCAL_RANK`."""
 
     def __call__(self, parser, namespace, value, option_string=None) -> None:
         """Set the variable unless the launcher has set it."""
@@ -20,10 +20,10 @@ class LocalRank(argparse.Action):
 
 
 class Settings(argparse.Action):
-    """Collect config settings as they were typed, KEY=VALUE each; the option may repeat."""
+    """Collect KEY=VALUE config settings unparsed, from repeated options too."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Append them to those of earlier occurrences."""
+        """Append the settings to those of earlier occurrences."""
         for setting in values:
             if '=' not in setting:
                 parser.error(f'{option_string} {setting} lacks a value; write KEY=VALUE')
@@ -64,13 +64,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add_settings(
         parser,
         'replace settings of the config, such as train_cfg.max_epochs=1 or '
-        'key="[(a,b),(c,d)]" (no blanks inside a value)',
+        'key="[(a,b),(c,d)]" (no spaces inside a value)',
     )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what started the processes of a distributed run (default: none)',
+        help='launcher of the processes of a distributed run (default: none)',
     )
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, action=LocalRank, help=argparse.SUPPRESS
@@ -78,7 +78,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def at_least_one(text: str) -> int:
-    """Convert an argument to an integer from 1 on."""
+    """Convert an argument to an integer of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f'{number} must be at least 1')
@@ -89,5 +89,7 @@ def image_size(text: str) -> tuple[int, int]:
     """Convert HEIGHTxWIDTH to two integers, in pixels."""
     match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', text)
     if not match:
-        raise argparse.ArgumentTypeError(f'{text} is no size; write HEIGHTxWIDTH, such as 800x1344')
+        raise argparse.ArgumentTypeError(
+            f'{text} is not an image size; write HEIGHTxWIDTH, such as 800x1344'
+        )
     return int(match[1]), int(match[2])

@@ -1,4 +1,4 @@
-"""Detect objects in images or a video; write pictures and COCO JSON."""
+"""Detect objects in images or a video; write drawings and COCO JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dsnet_mm.errors import UserError, counted
 
-EPILOG = 'Images in a folder that cannot be read are listed and skipped; the exit status is then 1.'
+EPILOG = 'Unreadable images in a folder are listed and skipped; the exit status is then 1.'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,13 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', help='checkpoint of the detector')
     parser.add_argument('source', help='an image, a folder of images, or a video')
     parser.add_argument('--out', default='predictions', metavar='DIR', help='default: predictions')
-    parser.add_argument('--score', type=float, default=0.3, help='lowest score (default: 0.3)')
-    parser.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
+    parser.add_argument('--score', type=float, default=0.3, help='minimum score (default: 0.3)')
+    parser.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if visible)')
     parser.add_argument('--force', action='store_true', help='overwrite files in DIR')
 
 
 def run(args: argparse.Namespace) -> None:
-    """Detect."""
+    """Detect objects, and write drawings and predictions.json."""
     from dsnet_mm.data.pictures import VIDEOS, Video, write_video
     from dsnet_mm.engine.launch import load_config
     from dsnet_mm.engine.predict import CocoResults, Predictor, on_frames, on_images
@@ -46,10 +46,7 @@ def run(args: argparse.Namespace) -> None:
         root = source if source.is_dir() else source.parent
         skipped = on_images(paths, root, target, predictor, results)
     if not results.images:
-        raise UserError(
-            f'none of the {len(paths)} images in {source} can be read; save them again as JPEG or '
-            'PNG'
-        )
+        raise UserError(f'no image in {source} can be read; save the images again as JPEG or PNG')
     file = out / 'predictions.json'
     with written_whole(file) as draft:
         draft.write_text(json.dumps(results.as_dict()), encoding='utf-8')
@@ -59,21 +56,23 @@ def run(args: argparse.Namespace) -> None:
     print(f'COCO JSON  {file}')
     if skipped:
         raise UserError(
-            f'{skipped} of {len(paths)} images could not be read and are missing in {file}; save '
-            'the images listed above again as JPEG or PNG'
+            f'{skipped} of {len(paths)} images cannot be read and are missing in {file}; save the '
+            'images listed above again as JPEG or PNG'
         )
 
 
 def find_sources(source: Path, pictures: Path) -> list[Path]:
-    """Find the images, without those that were drawn into `pictures` before.
+    """Find the images, without earlier drawings in `pictures`.
 
     Raises:
-        UserError: If there are none.
+        UserError: If there is no image.
     """
     from dsnet_mm.data.pictures import find_images
 
     drawn = pictures.resolve()
     paths = [path for path in find_images(source) if drawn not in path.resolve().parents]
     if not paths:
-        raise UserError(f'{source} is the folder of the pictures; choose another one with --out')
+        raise UserError(
+            f'{source} contains only earlier drawings; choose another folder with --out'
+        )
     return paths

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from dsnet_mm.data.shapes_folder import Counts
 
-EPILOG = 'An existing dataset that was drawn with the same options is reused.'
-DEFAULT = argparse.SUPPRESS  # the datasets have defaults of their own
+EPILOG = 'An existing dataset with the same options is reused.'
+DEFAULT = argparse.SUPPRESS  # the dataset classes define the defaults
 ROOTS = {'detection': 'data/shapes', 'classification': 'data/shapes_cls'}
 
 
@@ -40,12 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--force',
         action='store_true',
         default=False,
-        help='delete annotations, train2017 and val2017 (or train, val and shapes.json) in DIR',
+        help='replace annotations, train2017 and val2017 (or train, val and shapes.json) in DIR',
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw."""
+    """Draw the dataset unless it exists, and print the numbers of objects."""
     from rich.console import Console
     from rich.progress import track
 

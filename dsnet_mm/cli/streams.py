@@ -14,17 +14,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', help='checkpoint of the detector')
     parser.add_argument('image', help='an image')
     parser.add_argument('--stage', type=int, default=3, help='1 to 4 (default: 3)')
-    parser.add_argument('--block', type=int, default=-1, help='from 1 on (default: the last one)')
+    parser.add_argument('--block', type=int, default=-1, help='1 or more (default: the last one)')
     parser.add_argument(
-        '--at', nargs=2, type=int, metavar=('X', 'Y'), help='a pixel (default: the centre)'
+        '--at', nargs=2, type=int, metavar=('X', 'Y'), help='a pixel (default: the center)'
     )
     parser.add_argument('--out', default='streams.png', metavar='FILE', help='.png or .svg')
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
-    parser.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
+    parser.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if visible)')
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw."""
+    """Run the detector, and draw the maps of one block."""
     import mmcv
 
     from dsnet_mm.analysis.streams import draw, find_block, look
@@ -47,7 +47,9 @@ def run(args: argparse.Namespace) -> None:
     height, width = image.shape[:2]
     x, y = args.at or (width // 2, height // 2)
     if not (0 <= x < width and 0 <= y < height):
-        raise UserError(f'--at {x} {y} is outside of {path}, which has {width}x{height} pixels')
+        raise UserError(
+            f'--at {x} {y} is outside {path}; pass X below {width} and Y below {height}'
+        )
     predictor = Predictor(load_config(args.config), args.checkpoint, device=args.device)
     block = find_block(predictor.inferencer.model.backbone, args.stage, args.block)
     shapes = predictor(image)[0].metainfo

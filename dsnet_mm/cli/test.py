@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--fuse',
         action='store_true',
-        help='fold each BatchNorm into the convolution before it, which is exact up to rounding',
+        help='fold each BatchNorm into the preceding convolution, which is exact up to rounding',
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Evaluate."""
+    """Evaluate the checkpoint."""
     from dsnet_mm.engine.launch import evaluate, load_config
     from dsnet_mm.files import check_empty, check_free
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train."""
+    """Train the model."""
     from dsnet_mm.engine.launch import load_config, train
 
     options = read_settings(args.cfg_options)

@@ -1,1 +1,1 @@
-"""Data sets: where they lie, their images, checks, conversions, and synthetic shapes."""
+"""Locate, check, convert and draw datasets."""

@@ -1,4 +1,4 @@
-"""Image files: whether they can be read, and how large mmdet finds them."""
+"""Check image files and read the sizes that mmdet gets."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.jp2')
-_ORIENTATION = 274  # tag of EXIF
-_TURNED = (5, 6, 7, 8)  # its values that exchange width and height
-_TAIL = 64  # bytes at the end of a file in which its end is looked for
+_ORIENTATION = 274  # EXIF tag
+_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_TAIL = 64  # last bytes of a file that are searched for the end marker
 
 
 class State(Enum):
-    """What became of opening a file."""
+    """State whether a file is readable as an image."""
 
     FINE = 'fine'
     MISSING = 'missing'
@@ -29,14 +29,13 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What is known of an image file.
+    """Hold the properties of an image file.
 
     Attributes:
-        state: Whether it can be read.
-        size: Width and height in pixels as mmdet reads it, which is after the turn that EXIF
-            asks for.
-        orientation: EXIF's orientation, 1 where nothing is turned.
-        reason: Why it cannot be read.
+        state: Whether the file can be read.
+        size: Width and height in pixels as mmdet reads them, after the EXIF rotation.
+        orientation: EXIF orientation, 1 without rotation.
+        reason: Why the file cannot be read.
     """
 
     state: State
@@ -46,18 +45,18 @@ class ImageFile:
 
 
 Progress = Callable[[Iterable[ImageFile], int], Iterable[ImageFile]]
-"""Wraps the opened files, of which there are as many as the second argument says."""
+"""Wraps the opened files; the second argument is their number."""
 
 
 def open_images(
     paths: Sequence[str], decode: bool = False, progress: Progress | None = None
 ) -> Iterator[ImageFile]:
-    """Open the files in their order, several at once: a disk or a decoder needs no lock of Python.
+    """Open files in parallel threads and yield the results in order.
 
     Args:
         paths: The files.
         decode: Whether to decode them, see :func:`open_image`.
-        progress: Shows how far the work is.
+        progress: Wraps the opened files to show the progress.
     """
     pool = ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))))
     try:
@@ -68,12 +67,12 @@ def open_images(
 
 
 def open_image(path: str, decode: bool = False) -> ImageFile:
-    """Look into an image file: its header and whether its end is there.
+    """Read the header of an image file and check that the file is complete.
 
     Args:
         path: The file.
-        decode: Whether to decode all of it, as mmdet does. The end of JPEG and PNG files is
-            looked at in any case; only decoding shows that other formats were cut off.
+        decode: Whether to decode the whole file as mmdet does. The end of JPEG and PNG files is
+            always checked; only decoding finds truncated files of other formats.
     """
     try:
         with open(path, 'rb') as file:
@@ -94,7 +93,7 @@ def _read_header(file: BinaryIO) -> ImageFile:
             orientation = _orientation(image)
             turned = orientation in _TURNED
             if turned and image.format not in ('JPEG', 'MPO'):
-                # which other formats OpenCV turns depends on its version
+                # whether OpenCV rotates other formats depends on its version
                 file.seek(0)
                 return replace(_decode(file.read()), orientation=orientation)
             size = image.size[::-1] if turned else image.size
@@ -104,28 +103,28 @@ def _read_header(file: BinaryIO) -> ImageFile:
                     whole.load()
             return ImageFile(State.FINE, size, orientation)
     except UnidentifiedImageError:
-        return ImageFile(State.BROKEN, reason='no image' if file.seek(0, 2) else 'empty')
-    except Image.DecompressionBombError:  # too large for Pillow, not for mmdet
+        return ImageFile(State.BROKEN, reason='not an image' if file.seek(0, 2) else 'empty')
+    except Image.DecompressionBombError:  # too large for Pillow but not for mmdet
         file.seek(0)
         return _decode(file.read())
-    # what Pillow's readers raise over broken files
+    # the errors that Pillow raises for broken files
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         return ImageFile(State.BROKEN, reason=' '.join(str(error).split()))
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, as far as the header tells; asking a PNG for more decodes it."""
+    """Return the EXIF orientation in the header; reading more would decode a PNG."""
     if 'exif' not in image.info and image.format != 'TIFF':
         return 1
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # EXIF that Pillow cannot make out turns nothing
+    except Exception:  # broken EXIF data rotates nothing
         return 1
     return orientation if orientation in range(1, 9) else 1
 
 
 def _ends(file: BinaryIO, format_name: str | None) -> bool:
-    """Whether the file ends as its format does; bytes may follow the end, so no is a maybe."""
+    """Return whether the file ends with the end marker of its format, which padding may hide."""
     if format_name not in ('JPEG', 'MPO', 'PNG'):
         return True
     file.seek(0, os.SEEK_END)
@@ -140,5 +139,5 @@ def _decode(content: bytes) -> ImageFile:
     except cv2.error as error:
         return ImageFile(State.BROKEN, reason=' '.join(str(error).split()))
     if image is None:
-        return ImageFile(State.BROKEN, reason='OpenCV, with which mmdet reads, cannot decode it')
+        return ImageFile(State.BROKEN, reason='OpenCV, which mmdet uses, cannot decode the file')
     return ImageFile(State.FINE, (image.shape[1], image.shape[0]))

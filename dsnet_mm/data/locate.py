@@ -1,4 +1,4 @@
-"""Where a config expects its data, and whether they are there."""
+"""Find the data paths of a config and check that they exist."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, counted
 
 from .shapes import METAINFO
 
 SPLITS = ('train', 'val', 'test')
 SOURCES = {
-    'CocoDataset': 'COCO 2017 comes from https://cocodataset.org',
-    'ImageNet': 'ImageNet-1k comes from https://image-net.org',
+    'CocoDataset': 'COCO 2017 is available at https://cocodataset.org',
+    'ImageNet': 'ImageNet-1k is available at https://image-net.org',
 }
 
 
 def set_data_root(cfg: Config, data_root: str) -> None:
-    """Point every data set and every annotation file of ``cfg`` to ``data_root``, in place."""
+    """Move every dataset and every annotation file of ``cfg`` to ``data_root``, in place."""
     new_root = osp.join(data_root, '')
     old_roots = set()
     for dataset in find_datasets(cfg):
         old_roots.add(dataset.get('data_root', ''))
         dataset.data_root = new_root
-    # the longest first: one root may be the beginning of another
+    # the longest root first, because one root may be a prefix of another
     roots = sorted((osp.join(root, '') for root in old_roots if root), key=len, reverse=True)
     evaluators = {id(evaluator): evaluator for evaluator in find_evaluators(cfg)}
     for evaluator in evaluators.values():
@@ -38,25 +38,25 @@ def set_data_root(cfg: Config, data_root: str) -> None:
 
 
 def check_data(cfg: Config, splits: Sequence[str] = SPLITS) -> None:
-    """Look whether the files and folders that ``splits`` of ``cfg`` name exist.
+    """Check that the files and folders of ``splits`` of ``cfg`` exist.
 
     Raises:
-        UserError: If one is missing, or the folders of a classification set are not its classes.
+        UserError: If a path is missing, or a classification dataset has a wrong number of folders.
     """
     for path in find_paths(cfg, splits):
         if path and '://' not in path and not osp.exists(path):
             sources = filter(None, map(_source, find_datasets(cfg, splits)))
             source = next((f' ({source})' for source in sources), '')
             raise UserError(
-                f'{path} is missing, which {cfg.filename} reads; put the data set there'
-                f'{source} or name its folder with --data-root DIR'
+                f'{path} is missing, but {cfg.filename} reads it; copy the dataset to this place'
+                f'{source} or pass its folder with --data-root DIR'
             )
     for dataset in find_datasets(cfg, splits):
         _check_class_folders(dataset)
 
 
 def find_paths(cfg: Config, splits: Sequence[str] = SPLITS) -> Iterator[str]:
-    """Yield the annotation files and image folders which ``splits`` of ``cfg`` read."""
+    """Yield the annotation files and image folders of ``splits`` of ``cfg``."""
     for dataset in find_datasets(cfg, splits):
         root = dataset.get('data_root') or ''
         if dataset.get('ann_file'):
@@ -70,7 +70,7 @@ def find_paths(cfg: Config, splits: Sequence[str] = SPLITS) -> Iterator[str]:
 
 
 def find_datasets(cfg: Config, splits: Sequence[str] = SPLITS) -> Iterator[ConfigDict]:
-    """Yield the settings of the data sets of ``splits``, those inside wrappers too."""
+    """Yield the settings of the datasets of ``splits``, also inside wrappers."""
     for split in splits:
         dataloader = cfg.get(f'{split}_dataloader')
         if dataloader:
@@ -85,7 +85,7 @@ def find_evaluators(cfg: Config, splits: Sequence[str] = SPLITS) -> Iterator[Con
 
 
 def unwrap(dataset: Any) -> Iterator[Any]:
-    """Yield the data sets, or their settings, inside wrappers such as RepeatDataset."""
+    """Yield the datasets, or their settings, inside wrappers such as RepeatDataset."""
     if hasattr(dataset, 'datasets'):
         for inner in dataset.datasets:
             yield from unwrap(inner)
@@ -96,45 +96,45 @@ def unwrap(dataset: Any) -> Iterator[Any]:
 
 
 def _type(dataset: ConfigDict) -> str:
-    """The name of the class, without the scope."""
+    """Return the class name of a dataset without its scope."""
     return str(dataset.get('type')).rpartition('.')[2]
 
 
 def _prefix(dataset: ConfigDict) -> str | ConfigDict:
-    """The folder of the images, or several by name; mmpretrain's ImageNet has it from a split."""
+    """Return the image folder, or folders by name; ImageNet of mmpretrain uses its split."""
     split = dataset.get('split') if _type(dataset) == 'ImageNet' else None
     return dataset.get('data_prefix') or split or ''
 
 
 def _classes(dataset: ConfigDict) -> Sequence[str]:
-    """The names that the config gives; none if they are in a file."""
+    """Return the class names in the config, or none if they are in a file."""
     classes = (dataset.get('metainfo') or {}).get('classes') or ()
     return () if isinstance(classes, str) else classes
 
 
 def _source(dataset: ConfigDict) -> str | None:
-    """Where the files of a data set come from, if it is one that this project knows."""
+    """Return how to get the files of a dataset, or None if it is unknown."""
     if tuple(_classes(dataset)) == METAINFO['classes']:
         task = '' if _type(dataset) == 'CocoDataset' else '--task classification '
-        return f'dsnet-mm shapes {task}--root DIR draws it'
+        return f'`dsnet-mm shapes {task}--root DIR` draws it'
     return SOURCES.get(_type(dataset))
 
 
 def _check_class_folders(dataset: ConfigDict) -> None:
-    """Look whether a classification set that is laid out in folders has one for each class."""
+    """Check that a classification dataset without annotation file has one folder per class."""
     root, prefix, kind = dataset.get('data_root') or '', _prefix(dataset), _type(dataset)
     if kind not in ('ImageNet', 'CustomDataset') or dataset.get('ann_file'):
         return
     if not isinstance(prefix, str) or not dataset.get('with_label', True) or '://' in root:
         return
     if kind == 'ImageNet' and osp.exists(osp.join(root, 'meta', f'{dataset.get("split")}.txt')):
-        return  # this lists the images and their classes
+        return  # this file lists the images and their classes
     wanted = len(_classes(dataset)) or (1000 if kind == 'ImageNet' else 0)
     folder = osp.join(root, prefix)
     found = sum(entry.is_dir() for entry in os.scandir(folder))
     if wanted and found != wanted:
         raise UserError(
-            f'{folder} has {found} folders, but the data set has {wanted} classes, a folder '
-            f'each; sort the images into them'
+            f'{folder} has {counted(found, "folder")}, but the dataset has {wanted} classes; '
+            'sort the images into one folder per class'
             + (f' or list them in {osp.join(root, "meta", "")}' if kind == 'ImageNet' else '')
         )

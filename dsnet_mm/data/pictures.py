@@ -1,4 +1,4 @@
-"""Images and videos to look at, read and written by OpenCV."""
+"""Read and write images and videos with OpenCV."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 from dsnet_mm.errors import UserError
 from dsnet_mm.files import written_whole
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')  # both read and written
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')  # can be read and written
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 
 
 def find_images(source: str | Path) -> list[Path]:
-    """Return the images that ``source``, a file or a folder with all below it, holds.
+    """Return the image file ``source``, or all images in the folder ``source`` and below.
 
     Raises:
-        UserError: If there are none.
+        UserError: If there is no image.
     """
     source = Path(source)
     if source.is_dir():
@@ -31,38 +31,40 @@ def find_images(source: str | Path) -> list[Path]:
             if path.suffix.lower() in IMAGES and not path.is_dir()
         )
         if not found:
-            raise UserError(f'{source} holds no images; they end in {", ".join(IMAGES)}')
+            raise UserError(
+                f'{source} contains no images; pass a folder with {", ".join(IMAGES)} files'
+            )
         return found
     if not source.is_file():
-        raise UserError(f'{source} does not exist; give an image, a folder of images or a video')
+        raise UserError(f'{source} does not exist; pass an image, a folder of images or a video')
     if source.suffix.lower() not in IMAGES:
         raise UserError(
-            f'{source} is neither an image ({", ".join(IMAGES)}), nor a video '
-            f'({", ".join(VIDEOS)}), nor a folder'
+            f'{source} is not supported; pass an image ({", ".join(IMAGES)}), a video '
+            f'({", ".join(VIDEOS)}) or a folder'
         )
     return [source]
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image, (H, W, 3), blue, green, red.
+    """Read a BGR image (H, W, 3).
 
     Raises:
-        UserError: If it cannot be read.
+        UserError: If the image cannot be read.
     """
     try:
         image = mmcv.imread(str(path), channel_order='bgr')
-    except (OSError, cv2.error):  # OpenCV fails over an empty file, and over too large an image
+    except (OSError, cv2.error):  # OpenCV raises for empty files and too large images
         image = None
     if image is None:
-        raise UserError(f'{path} cannot be read as an image; remove it or store it anew')
+        raise UserError(f'{path} cannot be read as an image; remove it or save it again')
     return image
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an image, (H, W, 3), blue, green, red, in the format of the path's ending.
+    """Write a BGR image (H, W, 3) in the format of the file extension.
 
     Raises:
-        UserError: If the system does not allow it, or OpenCV does not write this format.
+        UserError: If the file is not writable, or OpenCV cannot write this format.
     """
     with written_whole(path) as draft:
         try:
@@ -70,21 +72,19 @@ def write_image(path: Path, image: np.ndarray) -> None:
         except cv2.error:
             done = False
         if not done:
-            raise UserError(
-                f'OpenCV cannot write {path}; store the image that it is drawn on as PNG or JPEG'
-            )
+            raise UserError(f'OpenCV cannot write {path}; save the input image as PNG or JPEG')
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
-    """Write a video in the format MP4.
+    """Write an MP4 video.
 
     Args:
         path: The file.
-        frames: (H, W, 3) each, blue, green, red, all of one size; at least one.
-        rate: Frames in a second.
+        frames: At least one BGR frame (H, W, 3), all of one size.
+        rate: Frames per second.
 
     Raises:
-        UserError: If the system does not allow it, or OpenCV writes no such videos.
+        UserError: If the file is not writable, or OpenCV cannot write MP4.
     """
     frames = iter(frames)
     first = next(frames)
@@ -93,8 +93,8 @@ def write_video(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
         writer = cv2.VideoWriter(str(draft), code, rate, size)
         if not writer.isOpened():
             raise UserError(
-                f'OpenCV cannot write the video {path}; detect on its frames, stored as images, '
-                'such as by ffmpeg'
+                f'OpenCV cannot write the video {path}; extract the frames as images, for example '
+                'with ffmpeg, and pass their folder'
             )
         try:
             for frame in itertools.chain([first], frames):
@@ -104,28 +104,32 @@ def write_video(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
 
 
 class Video:
-    """The frames of a video file, which can be walked through once.
+    """Iterate over the frames of a video file once.
 
     Raises:
-        UserError: If the file cannot be read, or holds no frame.
+        UserError: If the file cannot be read, or contains no frame.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
         self.capture = cv2.VideoCapture(str(path))
         if not self.capture.isOpened():
-            raise UserError(f'{path} cannot be read as a video; store it anew, such as by ffmpeg')
+            raise UserError(
+                f'{path} cannot be read as a video; encode it again, for example with ffmpeg'
+            )
         there, self._first = self.capture.read()
         if not there:
-            raise UserError(f'{path} is a video without frames; store it anew, such as by ffmpeg')
+            raise UserError(
+                f'{path} is a video without frames; encode it again, for example with ffmpeg'
+            )
         self.rate = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
 
     def __len__(self) -> int:
-        """Return the number of frames that the file tells, 0 if it tells none."""
+        """Return the number of frames according to the file, 0 if unknown."""
         return max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield the frames, (H, W, 3), blue, green, red."""
+        """Yield the BGR frames (H, W, 3)."""
         more, frame = True, self._first
         while more:
             yield frame

@@ -1,7 +1,7 @@
-"""A small synthetic detection set, laid out as COCO 2017 is.
+"""Draw a small synthetic detection dataset in the layout of COCO 2017.
 
-Coloured shapes of several classes and sizes overlap each other on textured backgrounds. What is
-annotated is what is seen: mask, box and area of an object are those of its visible pixels.
+Colored shapes of several classes and sizes overlap each other on textured backgrounds. Mask, box
+and area of an object describe only its visible pixels.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ METAINFO: dict[str, Any] = dict(
 
 SIZE_BINS = ('small', 'medium', 'large')
 MIN_VISIBLE = 0.85
-"""Fraction of an object that stays visible, at least, under others and past the border."""
+"""Minimum fraction of an object that other objects and the border leave visible."""
 
 _MAX_OBJECTS = 8
-_EMPTY_EVERY = 20  # one image of so many has no object
-_TRIES = 20  # places tried for an object before it is given up
-_MIN_PIECE = 10  # pixels; visible crumbs smaller than this are not annotated
-_VAL_IDS_FROM = 1_000_000  # the ids of both splits differ, as in COCO
+_EMPTY_EVERY = 20  # one in 20 images has no object
+_TRIES = 20  # positions that are tried for an object before it is dropped
+_MIN_PIECE = 10  # pixels; smaller visible pieces are not annotated
+_VAL_IDS_FROM = 1_000_000  # both splits have distinct ids, as in COCO
 
 
 def size_bin(area: float) -> str:
-    """Name of the size under which COCO's metrics count an object of ``area`` pixels."""
+    """Return the COCO size of an object of ``area`` pixels: small, medium or large."""
     return SIZE_BINS[int(area >= 32**2) + int(area >= 96**2)]
 
 
 @dataclass(frozen=True)
 class ShapesDetection(ShapesSet):
-    """Synthetic detection set under a root with the layout of COCO 2017.
+    """Draw a synthetic detection dataset in the layout of COCO 2017.
 
-    An image holds 0 to 8 objects. The square roots of their areas are spread log-uniformly
-    from 20 pixels to 0.45 of the image. Options as in :class:`ShapesSet`.
+    An image shows 0 to 8 objects. The square roots of their areas are log-uniform between
+    20 pixels and 0.45 of the image side. :class:`ShapesSet` describes the options.
     """
 
     train: int = 400
@@ -66,13 +66,13 @@ class ShapesDetection(ShapesSet):
     record: ClassVar[str] = 'annotations/instances_train2017.json'
 
     def files(self) -> list[str]:
-        """List every file of the set, relative to its root."""
+        """Return every file of the dataset, relative to its root."""
         return [f'annotations/instances_{split}2017.json' for split in SPLITS] + [
             f'{split}2017/{self._file_name(split, index)}' for split, index in self._images()
         ]
 
     def count(self, root: str | Path) -> Counts:
-        """Count the objects of the set in ``root``: by split, then by (class, COCO size)."""
+        """Count the objects of the dataset in ``root``: by split, then by (class, COCO size)."""
         counts = {}
         for split in SPLITS:
             path = Path(root) / 'annotations' / f'instances_{split}2017.json'
@@ -88,11 +88,11 @@ class ShapesDetection(ShapesSet):
 
         Args:
             split (str): ``'train'`` or ``'val'``.
-            index (int): Number of the image in its split, from 0.
+            index (int): Index of the image in its split, from 0.
 
         Returns:
-            tuple: The uint8 image (size, size, 3) in the order blue, green, red; the class of
-            each object; the boolean mask (size, size) of the visible pixels of each object.
+            tuple: The uint8 BGR image (size, size, 3); the class of each object; the boolean
+            mask (size, size) of the visible pixels of each object.
         """
         rng = self._random(split, index)
         image = draw_background(rng, self.size)
@@ -138,7 +138,7 @@ class ShapesDetection(ShapesSet):
 
 
 def annotation(mask: np.ndarray, label: int, image_id: int, number: int) -> dict[str, Any]:
-    """Describe the boolean ``mask`` (H, W) of an object of class ``label`` in COCO's terms."""
+    """Convert the boolean ``mask`` (H, W) of an object of class ``label`` to COCO format."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return dict(
         id=number,
@@ -152,14 +152,14 @@ def annotation(mask: np.ndarray, label: int, image_id: int, number: int) -> dict
 
 
 def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
-    """Outline the boolean ``mask`` (H, W) by polygons, along the edges of its pixels.
+    """Outline the boolean ``mask`` (H, W) with polygons along the edges of its pixels.
 
-    Each connected piece gives a polygon ``[x1, y1, x2, y2, ...]`` in pixels, true to about half
-    a pixel. COCO's polygons know no holes, so a piece with a hole is cut through it.
+    Each connected piece becomes a polygon ``[x1, y1, x2, y2, ...]`` in pixels, accurate to about
+    half a pixel. COCO polygons cannot have holes, so a piece with a hole is cut through the hole.
     """
     height, width = mask.shape
-    # A lattice that has a node for each corner, edge and middle of a pixel: contours on it run
-    # along the outer edges of the pixels, whereas contours of the mask join their middles.
+    # The lattice has a node for each corner, edge and center of a pixel. Its contours follow the
+    # outer edges of the pixels, whereas contours of the mask connect pixel centers.
     lattice = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
     for dy in range(3):
         for dx in range(3):
@@ -167,7 +167,7 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
     contours, hierarchy = cv2.findContours(lattice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     parents = hierarchy[0, :, 3] if contours else ()
     for contour, parent in zip(contours, parents, strict=True):
-        if parent >= 0:  # the contour is that of a hole
+        if parent >= 0:  # the contour of a hole
             left, _, across, _ = cv2.boundingRect(contour)
             in_left_part = np.arange(width) < (left + across // 2) // 2
             return mask_to_polygons(mask & in_left_part) + mask_to_polygons(mask & ~in_left_part)
@@ -181,11 +181,11 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
 def _place_objects(
     rng: np.random.Generator, size: int
 ) -> tuple[list[int], list[np.ndarray], np.ndarray]:
-    """Choose objects from the farthest to the nearest, each leaving the others visible enough.
+    """Place objects from back to front, and keep each at least :data:`MIN_VISIBLE` visible.
 
     Returns:
-        tuple: The class and the coverage of each object, and a map (size, size) of the number
-        of the object that is seen in each pixel, -1 where there is none.
+        tuple: The class and the coverage of each object, and a map (size, size) with the index
+        of the visible object in each pixel, -1 for the background.
     """
     names = METAINFO['classes']
     smallest, largest = min(20.0, size / 4), 0.45 * size
@@ -210,7 +210,7 @@ def _place_objects(
 
 
 def _without_crumbs(mask: np.ndarray) -> np.ndarray:
-    """Drop the pieces of a boolean mask that are too small to be seen, but never the largest."""
+    """Drop pieces of a boolean mask that are too small to see, but never the largest one."""
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
     if count <= 2 or areas.min() >= _MIN_PIECE:

@@ -1,4 +1,4 @@
-"""A small synthetic classification set: a folder per class, as mmpretrain reads ImageNet."""
+"""Draw a small synthetic classification dataset: a folder per class, as mmpretrain reads it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .shapes_folder import SPLITS, Counts, Progress, ShapesSet
 
 @dataclass(frozen=True)
 class ShapesClassification(ShapesSet):
-    """Synthetic classification set: ``train/<class>/*.jpg`` and ``val/<class>/*.jpg``.
+    """Draw a synthetic classification dataset: ``{train,val}/<class>/*.jpg``.
 
-    An image holds one object near its middle, whose area has a square root of 0.45 to 0.7 of the
-    image: smaller ones anywhere take far more images to learn. The classes take turns. Options as
-    in :class:`ShapesSet`.
+    An image shows one object near its center. The square root of the object's area is 0.45 to 0.7
+    of the image side, because smaller objects need far more training images. The classes
+    alternate. :class:`ShapesSet` describes the options.
     """
 
     train: int = 400
@@ -35,11 +35,11 @@ class ShapesClassification(ShapesSet):
     record: ClassVar[str] = 'shapes.json'
 
     def files(self) -> list[str]:
-        """List every file of the set, relative to its root."""
+        """Return every file of the dataset, relative to its root."""
         return [self.record] + [self._file_name(*image) for image in self._images()]
 
     def count(self, root: str | Path) -> Counts:
-        """Count the images of the set in ``root``: by split, then by (class, 'images')."""
+        """Count the images of the dataset in ``root``: by split, then by (class, 'images')."""
         return {
             split: Counter(
                 (path.parent.name, 'images') for path in (Path(root) / split).glob('*/*.jpg')
@@ -51,7 +51,7 @@ class ShapesClassification(ShapesSet):
         """Draw image ``index``, from 0, of ``split``.
 
         Returns:
-            tuple: The uint8 image (size, size, 3) in the order blue, green, red, and its class.
+            tuple: The uint8 BGR image (size, size, 3), and its class.
         """
         rng = self._random(split, index)
         image = draw_background(rng, self.size)

@@ -1,6 +1,6 @@
-"""Drawing of the synthetic images: textured backgrounds and coloured shapes on them.
+"""Draw synthetic images: colored shapes on textured backgrounds.
 
-Everything random comes from the generator that is passed in, so that one seed gives one image.
+All randomness comes from the generator argument, so a seed determines the image.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def _ring(corners: int, inner: float = 1.0) -> np.ndarray:
-    """Corners (N, 2) around a centre, every other one pulled in to ``inner``, of area 1."""
+    """Return corners (N, 2) on a circle, every other one at radius ``inner``, scaled to area 1."""
     angles = (np.arange(corners) + 0.5) * (2 * np.pi / corners)
     radii = np.where(np.arange(corners) % 2, inner, 1.0)
     x, y = radii * np.cos(angles), radii * np.sin(angles)
@@ -24,21 +24,21 @@ SHAPES: dict[str, np.ndarray] = {
     'star': _ring(10, inner=0.45),
     'triangle': _ring(3),
 }
-"""Class name to outline (N, 2) of area 1 around the origin; another entry is another class.
+"""Outline (N, 2) of area 1 around the origin for each class name.
 
-The names are in alphabetical order, because folder-per-class readers number classes so.
+The names are in alphabetical order, because folder-per-class readers number classes in this order.
 """
 
-_MAX_TURN = np.pi / 9  # rotation of an object to either side
-_FRACTION_BITS = 4  # sub-pixel bits of the coordinates that cv2.fillPoly takes
-_MIN_CONTRAST = 110.0  # RGB distance between an object and the mean of what it covers
+_MAX_TURN = np.pi / 9  # largest rotation of an object, in radians
+_FRACTION_BITS = 4  # sub-pixel bits of the coordinates for cv2.fillPoly
+_MIN_CONTRAST = 110.0  # RGB distance between an object and the mean of the covered pixels
 
 
 def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Draw blotches of two colours, finer mottling and a few stray lines.
+    """Draw blotches of two colors, finer mottling and a few stray lines.
 
     Returns:
-        np.ndarray: Float32 image (size, size, 3), channels in the order blue, green, red.
+        np.ndarray: Float32 BGR image (size, size, 3).
     """
     first = rng.uniform(40, 215, 3)
     second = first + rng.uniform(-35, 35, 3)
@@ -63,10 +63,10 @@ def random_outline(
         rng (np.random.Generator): Source of the rotation and the stretch.
         name (str): Key of :data:`SHAPES`.
         side (float): Square root of the area, in pixels.
-        center (np.ndarray): Centre (x, y), in pixels.
+        center (np.ndarray): Center (x, y), in pixels.
 
     Returns:
-        np.ndarray: Corners (N, 2) in pixels; they may lie outside the image.
+        np.ndarray: Corners (N, 2) in pixels, possibly outside the image.
     """
     stretch = rng.uniform(0.85, 1.18)
     angle = rng.uniform(-_MAX_TURN, _MAX_TURN)
@@ -75,11 +75,10 @@ def random_outline(
 
 
 def coverage(outline: np.ndarray, size: int) -> np.ndarray:
-    """Rasterise an outline with smooth edges.
+    """Rasterize an outline with smooth edges.
 
     Returns:
-        np.ndarray: Uint8 (size, size), 0 outside, 255 inside; the object's pixels are those
-        from 128 on.
+        np.ndarray: Uint8 (size, size), 0 outside, 255 inside; pixels >= 128 belong to the object.
     """
     canvas = np.zeros((size, size), np.uint8)
     points = np.round(outline * (1 << _FRACTION_BITS)).astype(np.int32)
@@ -88,9 +87,9 @@ def coverage(outline: np.ndarray, size: int) -> np.ndarray:
 
 
 def paint(rng: np.random.Generator, image: np.ndarray, cover: np.ndarray) -> None:
-    """Paint an object into ``image`` (H, W, 3), in place, where ``cover`` (H, W) says.
+    """Paint an object into ``image`` (H, W, 3), in place, with the alpha mask ``cover`` (H, W).
 
-    It gets a colour that differs from what it covers, and a flat, shaded or striped surface.
+    The color differs from the mean of the covered pixels. The surface is flat, shaded or striped.
     """
     left, top, width, height = cv2.boundingRect(cover)
     window = slice(top, top + height), slice(left, left + width)
@@ -104,7 +103,7 @@ def paint(rng: np.random.Generator, image: np.ndarray, cover: np.ndarray) -> Non
 
 
 def _surface_waves(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Relief (height, width) around 0 of a flat, shaded or striped surface."""
+    """Return the zero-mean relief (height, width) of a flat, shaded or striped surface."""
     style = rng.choice(['flat', 'shaded', 'striped'])
     if style == 'flat':
         return np.zeros((height, width))
@@ -113,21 +112,21 @@ def _surface_waves(rng: np.random.Generator, height: int, width: int) -> np.ndar
     along = x * np.cos(angle) + y * np.sin(angle)
     period = rng.uniform(6, 16) if style == 'striped' else 2.0 * (height + width)
     waves = np.sin(along * (2 * np.pi / period))
-    return waves - waves.mean()  # or shading could take away the contrast of the colour
+    return waves - waves.mean()  # otherwise, shading could remove the contrast of the color
 
 
 def finish(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Add the grain of a camera to a float image (H, W, 3) and make it uint8."""
+    """Add camera noise to a float image (H, W, 3) and convert the image to uint8."""
     grain = rng.normal(0, rng.uniform(2, 10), image.shape)
     return np.clip(np.round(image + grain), 0, 255).astype(np.uint8)
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
-    """Encode a uint8 image (H, W, 3), channels in the order blue, green, red."""
+    """Encode a uint8 BGR image (H, W, 3) as JPEG."""
     return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
 def _smooth_noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Noise (size, size) in 0 to 1 that changes over about ``size / cells`` pixels."""
+    """Return noise (size, size) in 0 to 1 that varies over about ``size / cells`` pixels."""
     coarse = rng.random((cells + 1, cells + 1))
     return np.clip(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), 0, 1)

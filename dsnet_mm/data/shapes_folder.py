@@ -1,4 +1,4 @@
-"""How a synthetic data set reaches the disk: whole or not at all, and over nobody's files."""
+"""Write synthetic datasets atomically, without overwriting files of others."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from dsnet_mm.errors import UserError
 
 GENERATOR = 'dsnet_mm.data.shapes'
 VERSION = '1'
-"""Version of the drawing; it changes whenever the same seed would give other files."""
+"""Version of the drawing; increase it when a seed produces different files than before."""
 
 SPLITS = ('train', 'val')
 MIN_SIZE = 32
-_PARTIAL = '.dsnet_mm_partial'  # the set while it is being written, inside its root
+_PARTIAL = '.dsnet_mm_partial'  # folder inside the root for an unfinished dataset
 
 Progress = Callable[[Sequence[tuple[str, int]]], Iterable[tuple[str, int]]]
 Counts = dict[str, Counter[tuple[str, str]]]
@@ -29,14 +29,14 @@ Counts = dict[str, Counter[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class ShapesSet(ABC):
-    """Options of a synthetic data set; the same options give the same files, byte by byte.
+    """Generate a synthetic dataset; equal options give byte-identical files.
 
     Args:
         train (int): Number of training images.
         val (int): Number of validation images.
         size (int): Height and width of an image, in pixels.
-        seed (int): Seed of all random numbers. Each image has a stream of its own, so the
-            first images stay the same whatever the number of images.
+        seed (int): Random seed. Each image has its own random stream, so the first images do not
+            depend on the number of images.
 
     Raises:
         UserError: If an option is out of range.
@@ -49,27 +49,27 @@ class ShapesSet(ABC):
 
     task: ClassVar[str]
     stream: ClassVar[int]
-    """Number that keeps the random streams of one kind of set apart from another's."""
+    """Number that separates the random streams of different kinds of datasets."""
     entries: ClassVar[tuple[str, ...]]
-    """What the set puts into its root; the last one holds ``record`` and makes it look whole."""
+    """Files and folders in the root; the last one contains ``record`` and marks completion."""
     record: ClassVar[str]
-    """JSON file in the root whose ``info`` tells how the set was made."""
+    """JSON file in the root whose ``info`` contains the options of the dataset."""
 
     def __post_init__(self) -> None:
         for name, least in (('train', 1), ('val', 1), ('size', MIN_SIZE), ('seed', 0)):
             value = getattr(self, name)
             if value < least:
                 raise UserError(
-                    f'--{name} is {value}, but must be at least {least}; give a larger number'
+                    f'--{name} is {value} but must be at least {least}; pass a larger number'
                 )
 
     @abstractmethod
     def files(self) -> list[str]:
-        """List every file of the set, relative to its root."""
+        """Return every file of the dataset, relative to its root."""
 
     @abstractmethod
     def count(self, root: str | Path) -> Counts:
-        """Count the objects of the set in ``root``: by split, then by (class, size)."""
+        """Count the objects of the dataset in ``root``: by split, then by (class, size)."""
 
     @abstractmethod
     def _draw(self, folder: Path, progress: Progress) -> None:
@@ -77,7 +77,7 @@ class ShapesSet(ABC):
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the files say about their making."""
+        """Return the generator, version and options that the dataset records."""
         return dict(
             description=f'Synthetic shapes for {self.task}',
             generator=GENERATOR,
@@ -87,20 +87,19 @@ class ShapesSet(ABC):
         )
 
     def write(self, root: str | Path, force: bool = False, progress: Progress = iter) -> bool:
-        """Write the set, or leave it alone where it already stands.
+        """Write the dataset unless ``root`` already contains it.
 
         Args:
-            root (str | Path): Folder of the set, made where it is missing.
-            force (bool): Replace what stands in ``root`` under the names of :attr:`entries`.
-                Other files there are never touched.
+            root (str | Path): Folder of the dataset, created if missing.
+            force (bool): Replace :attr:`entries` in ``root``. Other files are never touched.
             progress (Callable): Wraps the sequence of (split, index) to show the progress.
 
         Returns:
-            bool: Whether the set was written; False if it stood there already.
+            bool: Whether the dataset was written; False if it already existed.
 
         Raises:
-            UserError: If ``root`` holds anything else and ``force`` is not given, or cannot
-                be written.
+            UserError: If ``root`` contains anything else and ``force`` is false, or if ``root``
+                is not writable.
         """
         root = Path(root)
         try:
@@ -110,8 +109,8 @@ class ShapesSet(ABC):
             self._replace(root, progress)
         except OSError as error:
             raise UserError(
-                f'cannot write {error.filename or root}: {error.strerror}; '
-                f'give another folder by --root'
+                f'cannot write {error.filename or root} ({error.strerror}); choose another folder '
+                'with --root'
             ) from error
         return True
 
@@ -129,31 +128,31 @@ class ShapesSet(ABC):
             _remove(partial)
 
     def _check_same(self, root: Path) -> None:
-        """Raise a UserError unless ``root`` holds the set of exactly these options, whole."""
-        advice = 'choose another folder by --root, or add --force to replace'
+        """Raise a UserError unless ``root`` contains the complete dataset of these options."""
+        advice = 'choose another folder with --root, or pass --force to replace'
         try:
             info = json.loads((root / self.record).read_text())['info']
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             info = None
         if not isinstance(info, dict) or info.get('generator') != GENERATOR:
             raise UserError(
-                f'{root} holds other files than such a set; {advice} '
-                f'{", ".join(self.entries)} in it'
+                f'{root} is not a folder of synthetic shapes; {advice} '
+                f'{", ".join(self.entries)} in this folder'
             )
         if info != self.info:
             raise UserError(
-                f'{root} holds a set made with {_describe(info)}, not with '
-                f'{_describe(self.info)}; {advice} it'
+                f'{root} contains a dataset drawn with {_describe(info)}, not with '
+                f'{_describe(self.info)}; {advice} the dataset'
             )
         missing = [name for name in self.files() if not (root / name).is_file()]
         if missing:
             raise UserError(
-                f'{root} lacks {len(missing)} files of its set, {missing[0]} '
-                f'among them; add --force to write it again'
+                f'{root} lacks {len(missing)} files of its dataset, such as {missing[0]}; pass '
+                '--force to draw it again'
             )
 
     def _random(self, split: str, index: int) -> np.random.Generator:
-        """The random stream of one image, apart from that of every other one."""
+        """Return the random generator of one image, independent of all other images."""
         key = (self.stream, SPLITS.index(split), index)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 

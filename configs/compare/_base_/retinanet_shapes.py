@@ -1,6 +1,6 @@
-# The small edition of the comparison: what all of its models share. A narrow RetinaNet is trained
-# from scratch on synthetic shapes, drawn in the size in which they are learned from. 112 pixels
-# are half of 224, the size for which Swin-T's windows are made.
+# Common settings of the small comparison: a narrow RetinaNet, trained from scratch on synthetic
+# shapes that are drawn in the training size. 112 pixels are half of 224, which suits the windows of
+# Swin-T.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     'mmdet::_base_/datasets/coco_detection.py',
@@ -15,7 +15,7 @@ metainfo = dict(
     palette=[(220, 20, 60), (0, 125, 92), (255, 179, 0), (0, 90, 220)],
 )
 image_scale = (112, 112)
-head_norm = dict(type='GN', num_groups=16)  # without pretrained weights it needs one
+head_norm = dict(type='GN', num_groups=16)  # the head needs a norm without pretrained weights
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=1),

@@ -1,1 +1,1 @@
-"""Is a data set in COCO's format what its config and mmdet take it for?"""
+"""Check a dataset in COCO format against mmdet and a config."""

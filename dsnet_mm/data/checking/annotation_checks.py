@@ -1,4 +1,4 @@
-"""Checks of what stands in the file: ids, references, boxes, areas and masks."""
+"""Check the entries of an annotation file: ids, references, boxes, areas and masks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from .coco_file import CocoFile, Mask
 from .finding import Finding, finding
 
-TOLERANCE = 1.0  # pixels that a box may reach over the edge: what rounding does
-MANY = 0.2  # share of boxes from which a fault is that of the whole file
+TOLERANCE = 1.0  # pixels by which rounding may move a box over the edge of its image
+MANY = 0.2  # share of faulty boxes above which the whole file probably has the wrong format
 
 
 def check_entries(coco: CocoFile) -> list[Finding]:
-    """Check images, categories and annotations, without opening an image."""
+    """Check images, categories and annotations without opening image files."""
     return [
         *_check_images(coco),
         *_check_categories(coco),
@@ -42,28 +42,28 @@ def _check_images(coco: CocoFile) -> list[Finding]:
             'images without a file name',
             without_file,
             coco.image_name,
-            "mmdet stops there: write their 'file_name'",
+            "mmdet crashes on them; add a 'file_name' to each",
         ),
         finding(
-            'images with the file of another one',
+            'images with the same file name as another image',
             same_file,
             coco.image_name,
-            'the objects of one file are split over two images: merge them',
+            'the objects of one file are split over several images; merge these images',
             images=same_file,
         ),
         finding(
             'images without width and height',
             bad_sizes,
             coco.image_name,
-            "mmdet stops there or leaves them out: write 'width' and 'height' in pixels",
+            "mmdet crashes on them or skips them; add 'width' and 'height' in pixels",
             images=bad_sizes,
         ),
         finding(
             'images without objects',
             empty,
             coco.image_name,
-            'this is as it should be if nothing is to be found in them; mmdet trains on them only '
-            'with filter_empty_gt=False',
+            'this is correct if the images show no object; mmdet trains on them only with '
+            'filter_empty_gt=False',
             is_problem=len(empty) == len(images.ids),
             images=empty,
         ),
@@ -91,26 +91,27 @@ def _check_categories(coco: CocoFile) -> list[Finding]:
             'categories without a name',
             nameless,
             describe,
-            "mmdet finds categories by their 'name': write it",
+            "mmdet looks up categories by 'name'; add a 'name' to each",
         ),
         finding(
-            'categories with the name of another one',
+            'categories with the same name as another category',
             doubled,
             describe,
-            'mmdet counts both as classes and shifts all that follow: merge them into one',
+            'mmdet counts both as classes, which shifts the labels of all later classes; merge the '
+            'categories',
         ),
         finding(
-            'categories whose names differ in capitals or blanks alone',
+            'categories whose names differ only in case or spaces',
             list(like),
             lambda i: f'{describe(like[i])} and {describe(named[i])}',
-            'mmdet takes them for different classes: if they are one, write one name in all labels',
+            'mmdet treats them as different classes; if they are the same class, use one name',
             is_problem=False,
         ),
         finding(
             'categories without objects',
             np.flatnonzero(used == 0),
             describe,
-            'nothing can be learned of them here, and their AP is -1',
+            'a model cannot learn these classes from this file, and their AP is -1',
             is_problem=False,
         ),
     ]
@@ -127,25 +128,25 @@ def _check_annotations(coco: CocoFile) -> list[Finding]:
             'annotations with the id 0',
             zeros,
             coco.annotation_name,
-            'COCO\'s metric takes 0 for "not found" and counts a right detection as a wrong one: '
-            'number annotations from 1 (images and categories may begin with 0)',
+            'the COCO metric treats id 0 as "no match" and counts a correct detection as wrong; '
+            'number annotations from 1 (ids of images and categories may start at 0)',
         ),
         finding(
-            'annotations of no image in the file',
+            'annotations whose image is not in the file',
             no_image,
             lambda place: (
                 f'{coco.annotation_name(place)} of image {annotations.raw[place].get("image_id")!r}'
             ),
-            "mmdet leaves them out in silence: correct their 'image_id' or delete them",
+            "mmdet skips them silently; correct 'image_id' or delete the annotations",
         ),
         finding(
-            'annotations of no category in the file',
+            'annotations whose category is not in the file',
             no_category,
             lambda place: (
                 f'{coco.annotation_name(place)} of category '
                 f'{annotations.raw[place].get("category_id")!r}'
             ),
-            "mmdet leaves them out in silence: correct their 'category_id' or add the category",
+            "mmdet skips them silently; correct 'category_id' or add the category",
             images=annotations.images[no_category],
         ),
     ]
@@ -155,7 +156,7 @@ def _check_boxes(coco: CocoFile) -> list[Finding]:
     annotations, boxes = coco.annotations, coco.annotations.boxes
     is_box = np.isfinite(boxes).all(1)
     no_box = np.flatnonzero(~is_box)
-    with np.errstate(invalid='ignore', over='ignore'):  # what is no box is NaN
+    with np.errstate(invalid='ignore', over='ignore'):  # invalid boxes are NaN
         left, top, width, height = boxes.T
         small = is_box & ((width < 1) | (height < 1))
         image_width, image_height = _image_sizes(coco).T
@@ -186,31 +187,31 @@ def _check_boxes(coco: CocoFile) -> list[Finding]:
             'annotations without a box of four numbers',
             no_box,
             coco.annotation_name,
-            "mmdet stops there: write 'bbox' as [left, top, width, height] in pixels",
+            "mmdet crashes on them; write 'bbox' as [left, top, width, height] in pixels",
             images=annotations.images[no_box],
         ),
         finding(
-            'boxes that are empty or less than a pixel wide or high',
+            'boxes narrower or lower than one pixel',
             small,
             with_box,
-            'mmdet leaves them out of training in silence, and counts them as not found in '
-            'evaluation: delete or correct them' + _fraction_hint(boxes),
+            'mmdet silently skips them in training and counts them as missed in evaluation; delete '
+            'or correct them' + _fraction_hint(boxes),
             images=annotations.images[small],
         ),
         finding(
             'boxes outside their image',
             apart,
             with_sizes,
-            'mmdet leaves them out of training in silence, and counts them as not found in '
-            'evaluation: correct them, or the size of the image'
+            'mmdet silently skips them in training and counts them as missed in evaluation; '
+            'correct the boxes or the size of the image'
             + _corner_hint(coco, len(apart) + len(over)),
             images=annotations.images[apart],
         ),
         finding(
-            'boxes that reach over the edge of their image by more than a pixel',
+            'boxes that extend beyond their image by more than one pixel',
             over,
             with_sizes,
-            'mmdet cuts them off at the edge: correct them, or the size of the image'
+            'mmdet clips them at the edge; correct the boxes or the size of the image'
             + _corner_hint(coco, len(apart) + len(over)),
             images=annotations.images[over],
         ),
@@ -218,7 +219,8 @@ def _check_boxes(coco: CocoFile) -> list[Finding]:
             'annotations without an area above 0',
             no_area,
             coco.annotation_name,
-            "mmdet stops there or leaves them out: write 'area', in pixels, of the mask or the box",
+            "mmdet crashes on them or skips them; set 'area' to the area of the mask or box in "
+            'pixels',
             images=annotations.images[no_area],
         ),
     ]
@@ -233,27 +235,28 @@ def _check_masks(coco: CocoFile) -> list[Finding]:
     other_size = np.flatnonzero(known & (annotations.mask_sizes != sizes).any(1))
     return [
         finding(
-            'polygons of fewer than three points',
+            'polygons with fewer than three points',
             short,
             coco.annotation_name,
-            "mmdet drops them, and an object that has no other from training, while COCO's metric "
-            'takes four numbers for a box: give each polygon three points x, y or delete it',
+            'mmdet drops them, and skips objects without another polygon in training, while the '
+            'COCO metric reads four numbers as a box; write at least three points x, y per polygon '
+            'or delete the polygon',
             images=annotations.images[short],
         ),
         finding(
             'masks that are neither polygons nor RLE',
             wrong,
             coco.annotation_name,
-            "training on masks stops there: write 'segmentation' as a list of lists of numbers "
-            "[[x, y, x, y, ...]], or as RLE {'counts': ..., 'size': [height, width]} that fills "
-            'its size',
+            "training with masks crashes on them; write 'segmentation' as lists of numbers "
+            "[[x, y, x, y, ...]] or as RLE {'counts': ..., 'size': [height, width]} whose counts "
+            'add up to height x width',
             images=annotations.images[wrong],
         ),
         finding(
-            'RLE masks of another size than their image',
+            'RLE masks whose size differs from the image size',
             other_size,
             coco.annotation_name,
-            "write 'size' as [height, width] of the image and encode the mask for it",
+            "set 'size' to [height, width] of the image and encode the mask in this size",
             images=annotations.images[other_size],
         ),
     ]
@@ -264,28 +267,28 @@ def _check_ids(what: str, ids: Sequence[Any], describe: Any) -> list[Finding]:
     others = [place for place, number in enumerate(ids) if type(number) is not int]
     doubled = [whole[i] for i in _doubled([ids[place] for place in whole])]
     consequence = {
-        'images': 'only the last of them is read',
-        'categories': 'only the last of them is read',
-        'annotations': 'mmdet stops there',
+        'images': 'mmdet reads only the last of them',
+        'categories': 'mmdet reads only the last of them',
+        'annotations': 'mmdet crashes on them',
     }[what]
     return [
         finding(
-            f'{what} without a whole number as id',
+            f'{what} whose id is not an integer',
             others,
             lambda place: f'{describe(place)} with {ids[place]!r}',
-            "give each an 'id' of its own, a whole number from 1",
+            "set each 'id' to a unique integer from 1",
         ),
         finding(
-            f'{what} with the id of another one',
+            f'{what} with a duplicate id',
             doubled,
             lambda place: f'{describe(place)} with {ids[place]}',
-            f'{consequence}: number them anew',
+            f'{consequence}; renumber them',
         ),
     ]
 
 
 def _doubled(values: Sequence[Any]) -> list[int]:
-    """Where a value stands that stood before."""
+    """Return the indices of values that occur earlier in the sequence."""
     if len(set(values)) == len(values):
         return []
     seen: set[Any] = set()
@@ -302,7 +305,7 @@ def _is_zero(number: Any) -> bool:
 
 
 def _image_sizes(coco: CocoFile) -> np.ndarray:
-    """Width and height of the image of each annotation (M, 2), NaN where there is none."""
+    """Return width and height of the image of each annotation, (M, 2), NaN without an image."""
     places = coco.annotations.images
     sizes = coco.images.sizes[places]
     sizes[places < 0] = np.nan
@@ -316,16 +319,16 @@ def _short(box: Sequence[float]) -> str:
 def _fraction_hint(boxes: np.ndarray) -> str:
     finite = boxes[np.isfinite(boxes).all(1)]
     if len(finite) and finite.min() >= 0 and finite.max() <= 1:
-        return '; all boxes here seem to be fractions of the image, but must be in pixels'
+        return '; all boxes seem to be fractions of the image but must be in pixels'
     return ''
 
 
 def _corner_hint(coco: CocoFile, faulty: int) -> str:
-    """Say so if the boxes look like left, top, right, bottom."""
+    """Return a hint if the boxes look like left, top, right, bottom, or ''."""
     boxes = coco.annotations.boxes[np.isfinite(coco.annotations.boxes).all(1)]
     if faulty > MANY * len(boxes) and (boxes[:, 2:] > boxes[:, :2]).all():
         return (
-            '; the boxes here seem to be [left, top, right, bottom], but must be '
+            '; the boxes seem to be [left, top, right, bottom] but must be '
             '[left, top, width, height]'
         )
     return ''

@@ -1,4 +1,4 @@
-"""All checks of a data set in COCO's format."""
+"""Run all checks of a dataset in COCO format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .sizes import Distribution, Resize, find_resize, measure
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a set: what the checks found, and how its objects are spread."""
+    """Hold the findings of all checks and the distribution of the objects."""
 
     coco: CocoFile
     findings: tuple[Finding, ...]
@@ -26,7 +26,7 @@ class Report:
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """The findings that make the set faulty."""
+        """Return the findings that make the dataset faulty."""
         return tuple(finding for finding in self.findings if finding.fails)
 
 
@@ -37,17 +37,17 @@ def check_set(
     decode: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Check a set: what stands in its file, its images, and the config that is to read it.
+    """Check an annotation file, its images, and a config that reads them.
 
     Args:
-        ann_file: Annotation file in COCO's format.
-        folder: Folder to which the file names in it are relative.
-        cfg: Config whose classes, heads and pipelines the set is compared with.
-        decode: Whether to decode all images instead of reading their headers.
-        progress: Shows how far the opening of images is.
+        ann_file: Annotation file in COCO format.
+        folder: Folder to which the file names in ``ann_file`` are relative.
+        cfg: Config whose classes, heads and pipelines are compared with the dataset.
+        decode: Whether to decode all images instead of reading only their headers.
+        progress: Wraps the opened images to show the progress.
 
     Raises:
-        UserError: If the file is not in COCO's format, or the folder is none.
+        UserError: If the file is not in COCO format, or ``folder`` is not a folder.
     """
     coco = read_coco(ann_file)
     resize: Resize | None = find_resize(cfg) if cfg else None

@@ -1,4 +1,4 @@
-"""An annotation file of COCO's format as columns, whatever is wrong with single entries."""
+"""Read an annotation file in COCO format into columns, including faulty entries."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ MIN_NUMBERS = 6  # three points
 
 
 class Mask(IntEnum):
-    """What an annotation has as its ``segmentation``."""
+    """Classify the ``segmentation`` of an annotation."""
 
     NONE = 0
     POLYGONS = 1
-    SHORT = 2  # a polygon of fewer than three points, or of an odd number of coordinates
+    SHORT = 2  # a polygon with fewer than three points or an odd number of coordinates
     RLE = 3
     WRONG = 4
 
 
 @dataclass(frozen=True)
 class Images:
-    """The entries of ``images``: N of them.
+    """Hold the N entries of ``images``.
 
     Attributes:
-        ids (list): The ids as they stand in the file, None where there is none.
-        names (list): The file names, None where there is none.
-        sizes (np.ndarray): Widths and heights in pixels (N, 2), NaN where it is no number.
+        ids (list): Ids as written in the file, None if missing.
+        names (list): File names, None if missing.
+        sizes (np.ndarray): Widths and heights in pixels (N, 2), NaN if not a number.
     """
 
     ids: list[Any]
@@ -46,7 +46,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Categories:
-    """The entries of ``categories``: ids and names as they stand, None where there is none."""
+    """Hold ids and names of ``categories`` as written in the file, None if missing."""
 
     ids: list[Any]
     names: list[str | None]
@@ -54,18 +54,18 @@ class Categories:
 
 @dataclass(frozen=True)
 class Annotations:
-    """The entries of ``annotations``: M of them.
+    """Hold the M entries of ``annotations``.
 
     Attributes:
-        ids (list): The ids as they stand in the file, None where there is none.
-        images (np.ndarray): Place (M,) of the image in ``images``, -1 where there is none.
-        categories (np.ndarray): Place (M,) of the category, -1 where there is none.
-        boxes (np.ndarray): Left, top, width, height in pixels (M, 4), NaN where it is no box.
-        areas (np.ndarray): Areas (M,) in pixels, NaN where it is no number.
-        crowds (np.ndarray): Whether ``iscrowd`` is set (M,).
+        ids (list): Ids as written in the file, None if missing.
+        images (np.ndarray): Index (M,) of the image in ``images``, -1 if missing.
+        categories (np.ndarray): Index (M,) of the category in ``categories``, -1 if missing.
+        boxes (np.ndarray): Left, top, width, height in pixels (M, 4), NaN if not a box.
+        areas (np.ndarray): Areas (M,) in pixels, NaN if not a number.
+        crowds (np.ndarray): Whether ``iscrowd`` is true (M,).
         masks (np.ndarray): Kinds of ``segmentation`` (M,), see :class:`Mask`.
-        mask_sizes (np.ndarray): Widths and heights of RLE masks (M, 2), NaN for others.
-        raw (list): The entries themselves.
+        mask_sizes (np.ndarray): Widths and heights of RLE masks (M, 2), NaN for other masks.
+        raw (list): The entries as dicts.
     """
 
     ids: list[Any]
@@ -81,7 +81,7 @@ class Annotations:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """An annotation file as columns."""
+    """Hold an annotation file as columns."""
 
     path: str
     images: Images
@@ -89,26 +89,22 @@ class CocoFile:
     annotations: Annotations
 
     def image_name(self, index: int) -> str:
-        """Name an image for a reader: by its file, or else by its place."""
+        """Return the file name of an image, or its index in ``images`` without one."""
         return self.images.names[index] or f'entry {index} of images'
 
     def annotation_name(self, index: int) -> str:
-        """Name an annotation for a reader: by its id and image, or else by its place."""
+        """Return id and image of an annotation, or its index without an id."""
         number = self.annotations.ids[index]
         name = f'entry {index} of annotations' if number is None else f'annotation {number}'
         image = self.annotations.images[index]
         return name if image < 0 else f'{name} in {self.image_name(image)}'
 
-    def objects_of(self, index: int) -> list[dict[str, Any]]:
-        """The raw annotations of an image."""
-        return [self.annotations.raw[i] for i in np.flatnonzero(self.annotations.images == index)]
-
 
 def read_coco(path: str) -> CocoFile:
-    """Read an annotation file; faults of single entries are left to the checks.
+    """Read an annotation file without judging its single entries.
 
     Raises:
-        UserError: If it cannot be read, is no JSON, or has not the structure of COCO's format.
+        UserError: If the file cannot be read, is not JSON, or lacks the structure of COCO format.
     """
     content = _load(path)
     _check_structure(path, content)
@@ -152,22 +148,23 @@ def _load(path: str) -> Any:
             return json.load(file)
     except OSError as error:
         raise UserError(
-            f'{path} cannot be read: {error.strerror}; give the annotation file of a set in '
-            "COCO's format (.json)"
+            f'{path} cannot be read ({error.strerror}); pass an annotation file in COCO format '
+            '(.json)'
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f'{path} is no text in UTF-8 (byte {error.start}); give a .json file, saved as UTF-8'
+            f'{path} is not UTF-8 text (byte {error.start}); pass a .json file in UTF-8'
         ) from error
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f'{path} is no JSON: {error}; write or fetch the file again if it was cut off'
+            f'{path} is not valid JSON ({error}); if the file is truncated, write or download it '
+            'again'
         ) from error
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector from walking again and again over what is being read."""
+    """Pause the garbage collector, which would scan the growing content again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -181,36 +178,36 @@ def _check_structure(path: str, content: Any) -> None:
     if isinstance(content, list) and content and isinstance(content[0], dict):
         if 'score' in content[0]:
             raise UserError(
-                f'{path} holds predictions, a list with scores; give the annotation file instead'
+                f'{path} contains predictions with scores; pass the annotation file instead'
             )
     if not isinstance(content, dict):
         raise UserError(
-            f"{path} holds {_kind(content)}, but COCO's format is an object with the lists "
-            f'{", ".join(LISTS)}; convert the set with dsnet-mm convert-data'
+            f'{path} contains {_kind(content)}, but COCO format is an object with the lists '
+            f'{", ".join(LISTS)}; convert the dataset with `dsnet-mm convert-data`'
         )
     for key in LISTS:
         if key not in content:
             raise UserError(
                 f"{path} has no '{key}', only {', '.join(map(repr, content)) or 'nothing'}; "
-                "give a file of COCO's instance annotations"
+                'pass a file with COCO instance annotations'
             )
         entries = content[key]
         if not isinstance(entries, list):
             raise UserError(
-                f"'{key}' of {path} is {_kind(entries)}, but must be a list; write the file anew"
+                f"'{key}' in {path} is {_kind(entries)} but must be a list; correct the file"
             )
         wrong = next((i for i, entry in enumerate(entries) if type(entry) is not dict), None)
         if wrong is not None:
             raise UserError(
-                f"entry {wrong} of '{key}' in {path} is {_kind(entries[wrong])}, but must be an "
-                'object with keys and values; write the file anew'
+                f"entry {wrong} of '{key}' in {path} is {_kind(entries[wrong])} but must be an "
+                'object; correct the file'
             )
         if not entries and key != 'annotations':
-            raise UserError(f"'{key}' of {path} is empty; write the file anew, with all {key}")
+            raise UserError(f"'{key}' in {path} is empty; add the {key} to the file")
 
 
 def _kind(value: Any) -> str:
-    names = {dict: 'an object', list: 'a list', str: 'a text', bool: 'a truth value'}
+    names = {dict: 'an object', list: 'a list', str: 'a string', bool: 'a boolean'}
     return 'null' if value is None else names.get(type(value), 'a number')
 
 
@@ -223,12 +220,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _numbers(values: Sequence[Any]) -> np.ndarray:
-    """The values as floats (N,), NaN for what is no number."""
+    """Convert the values to floats (N,), NaN for values that are not numbers."""
     if not set(map(type, values)) <= {int, float}:
         values = [value if _is_number(value) else np.nan for value in values]
     try:
         return np.array(values, dtype=np.float64)
-    except OverflowError:  # an integer of hundreds of digits
+    except OverflowError:  # an integer with hundreds of digits
         return np.array([v if abs(v) < 1e300 else np.nan for v in values], dtype=np.float64)
 
 
@@ -239,7 +236,7 @@ def _boxes(values: Sequence[Any]) -> np.ndarray:
 
 
 def _places(references: Sequence[Any], ids: Sequence[Hashable]) -> np.ndarray:
-    """Where each reference is among ``ids`` (M,), -1 if it is not; the last counts, as in COCO."""
+    """Return the index of each reference in ``ids``, (M,), the last one as in COCO, or -1."""
     places = {number: place for place, number in enumerate(ids) if type(number) in (int, str)}
     return np.fromiter(
         (places.get(number, -1) if type(number) in (int, str) else -1 for number in references),
@@ -249,7 +246,7 @@ def _places(references: Sequence[Any], ids: Sequence[Hashable]) -> np.ndarray:
 
 
 def _masks(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """The kinds of the segmentations (M,) and the sizes of those in RLE (M, 2)."""
+    """Return the kinds of the segmentations (M,) and the sizes of RLE masks (M, 2)."""
     kinds = np.full(len(values), Mask.NONE, dtype=np.int8)
     sizes = np.full((len(values), 2), np.nan)
     for place, value in enumerate(values):

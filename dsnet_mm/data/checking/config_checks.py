@@ -1,4 +1,4 @@
-"""Checks of the categories of a file against the classes of a config."""
+"""Check the categories of an annotation file against the classes of a config."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from dsnet_mm.errors import UserError
 from .coco_file import CocoFile, Mask
 from .finding import Finding, finding
 
-# Heads that do not tell the classes apart, or others than those of the objects.
+# Heads that are class-agnostic or predict other classes than those of the objects.
 OTHER_HEADS = ('rpn_head', 'semantic_head', 'panoptic_fusion_head')
 
 
 def check_config(coco: CocoFile, cfg: Config) -> list[Finding]:
-    """Check the file against the classes, heads and data sets of a config.
+    """Check the file against the classes, heads and datasets of a config.
 
     Raises:
-        UserError: If the config names no classes.
+        UserError: If no dataset of the config has classes.
     """
     datasets = list(find_datasets(cfg))
     given = [classes_of(dataset) for dataset in datasets]
     given = [classes for classes in given if classes is not None]
     if not given:
         raise UserError(
-            f'{cfg.filename} has no data set with classes; give the config of a detector or leave '
-            '--config out'
+            f'{cfg.filename} has no dataset with classes; pass the config of a detector or omit '
+            '--config'
         )
     one_text = [classes for classes in given if isinstance(classes, str)]
     if one_text:
         text = one_text[0]
         return [
             Finding(
-                'texts in the place of a list of classes',
+                'classes given as a string instead of a list',
                 len(one_text),
                 (f'metainfo.classes of {cfg.filename} is {text!r}',),
-                f'write a list, in which one class alone needs a comma: classes = ({text!r},)',
+                f'write a list; a single class needs a comma: classes = ({text!r},)',
             )
         ]
     classes = given[0]
     others = [other for other in given if other != classes]
     return [
         Finding(
-            'data sets of the config with other classes than its first one',
+            'datasets whose classes differ from the first dataset of the config',
             len(others),
             tuple(_listing(other) for other in others[:1]),
-            'give train, val and test the same metainfo',
+            'use the same metainfo for train, val and test',
         ),
         *_check_names(coco, classes),
         *_check_heads(cfg, classes),
@@ -63,9 +63,10 @@ def check_config(coco: CocoFile, cfg: Config) -> list[Finding]:
 
 
 def classes_of(dataset: ConfigDict) -> tuple[str, ...] | str | None:
-    """The classes of a data set: its config's, those in the file that it names, or its type's.
+    """Return the classes of a dataset from its config, from a file, or from its type.
 
-    A text that names no file is returned as it is: mmdet would look for names inside it.
+    A string that is not the path of a file is returned unchanged: mmdet would match class names
+    inside this string.
     """
     classes = (dataset.get('metainfo') or {}).get('classes')
     if classes is None:
@@ -77,7 +78,7 @@ def classes_of(dataset: ConfigDict) -> tuple[str, ...] | str | None:
 
 
 def head_classes(settings: Any, path: str = 'model') -> Iterator[tuple[str, int]]:
-    """Yield the place and the value of each ``num_classes`` of a head, in lists of heads too."""
+    """Yield config key and value of each ``num_classes`` of a head, also in lists of heads."""
     if isinstance(settings, dict):
         for key, value in settings.items():
             if key == 'num_classes' and 'head' in path:
@@ -101,28 +102,29 @@ def _check_names(coco: CocoFile, classes: Sequence[str]) -> list[Finding]:
     shared = [name for name in classes if name in names]
     in_file = list(dict.fromkeys(name for name in names if name in classes))
     moved = [name for name, other in zip(shared, in_file, strict=True) if name != other]
-    hint = '' if shared else '; not one class is the same, which ends in an AP of -1'
+    hint = '' if shared else '; no class matches, which leads to an AP of -1'
     return [
         finding(
-            'classes of the config that the file lacks',
+            'classes of the config that are missing in the file',
             range(len(missing)),
             lambda place: repr(missing[place]),
-            'mmdet numbers the classes by the categories of the file, so that all later ones get '
-            "another's name: write the names as in 'categories', also of those without objects; "
-            f'the file has {_listing(names)}{hint}',
+            'mmdet numbers the classes by the categories of the file, so all later classes get a '
+            "wrong name; use the names in 'categories', and list classes without objects there "
+            f'too; the file has {_listing(names)}{hint}',
         ),
         finding(
-            'categories with objects that the config lacks',
+            'categories with objects that are missing in the config',
             range(len(extra)),
             lambda place: repr(extra[place]),
-            "mmdet leaves their objects out in silence: add them to 'classes' or delete them",
+            "mmdet silently skips their objects; add the categories to 'classes' or delete the "
+            'objects',
         ),
         finding(
-            'classes in another order than the categories of the file',
+            'classes in a different order than the categories of the file',
             range(len(moved)),
             lambda place: repr(moved[place]),
-            'mmdet numbers the classes by the file, so that names and numbers do not fit, and two '
-            f'files of different order ruin the AP: write classes = {tuple(in_file)!r}',
+            'mmdet numbers the classes by the file, so names and numbers do not match, and files '
+            f'with different orders ruin the AP; write classes = {tuple(in_file)!r}',
         ),
     ]
 
@@ -132,16 +134,16 @@ def _check_heads(cfg: Config, classes: Sequence[str]) -> list[Finding]:
     wrong = [(place, value) for place, value in heads if value != len(classes)]
     return [
         finding(
-            'heads with another number of classes',
+            'heads with a wrong number of classes',
             range(len(wrong)),
             lambda place: f'{wrong[place][0]} is {wrong[place][1]}',
-            f'the config has {len(classes)} classes: set num_classes={len(classes)} there',
+            f'the config has {len(classes)} classes; set num_classes={len(classes)} in these heads',
         )
     ]
 
 
 def _check_palette(datasets: Sequence[ConfigDict], classes: Sequence[str]) -> list[Finding]:
-    """A palette that the config does not give is the type's, as classes are."""
+    """Check the palettes, which default to the one of the dataset type as classes do."""
     short = []
     for dataset in datasets:
         own = getattr(DATASETS.get(str(dataset.get('type'))), 'METAINFO', {}).get('palette')
@@ -150,16 +152,16 @@ def _check_palette(datasets: Sequence[ConfigDict], classes: Sequence[str]) -> li
             short.append(len(palette))
     return [
         finding(
-            'palettes of fewer colours than classes',
+            'palettes with fewer colors than classes',
             range(len(short)),
             lambda place: f'{short[place]} for {len(classes)} classes',
-            "mmdet's pictures stop there: add palette='random' to the metainfo",
+            "mmdet crashes when it draws images; add palette='random' to the metainfo",
         )
     ]
 
 
 def _check_loading(coco: CocoFile, datasets: Sequence[ConfigDict]) -> list[Finding]:
-    """What the data sets would stumble over or leave out."""
+    """Check for objects and images that the datasets cannot load or skip."""
     annotations = coco.annotations
     with_mask = any(
         transform.get('with_mask') for dataset in datasets for transform in _pipeline(dataset)
@@ -171,17 +173,17 @@ def _check_loading(coco: CocoFile, datasets: Sequence[ConfigDict]) -> list[Findi
     small = np.flatnonzero(coco.images.sizes.min(1) < min_size)
     return [
         finding(
-            'objects without a mask, which the config trains on',
+            'objects without the mask that the config needs',
             no_mask,
             coco.annotation_name,
-            "mmdet stops there: write their 'segmentation' or take a config without masks",
+            "mmdet crashes on them; add 'segmentation' or use a config without masks",
             images=annotations.images[no_mask],
         ),
         finding(
             f'images with a side below the {min_size} pixels of filter_cfg',
             small,
             coco.image_name,
-            'mmdet leaves them out of training in silence: lower min_size',
+            'mmdet silently skips them in training; lower min_size to use them',
             images=small,
         ),
     ]

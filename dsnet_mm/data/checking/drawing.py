@@ -1,4 +1,4 @@
-"""Pictures of images with what is annotated on them, read as mmdet reads them."""
+"""Draw images with their annotations, decoded as mmdet decodes them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from dsnet_mm.files import written_whole
 from .coco_file import CocoFile, Mask
 from .finding import Finding
 
-FARTHEST = 1e5  # pixels; pycocotools walks along polygons pixel by pixel
+FARTHEST = 1e5  # pixels; pycocotools traverses polygons pixel by pixel
 
 
 def choose(coco: CocoFile, findings: Sequence[Finding], count: int) -> list[int]:
-    """Choose images to draw: up to half of them with a problem, the rest evenly from all.
+    """Choose images to draw: up to half of them with problems, the rest evenly from all.
 
     Args:
         coco: The annotation file.
-        findings: What the checks found.
+        findings: The findings of the checks.
         count: The number of images.
 
     Returns:
-        Places of the images, without repetition.
+        Indices of the images, without repetition.
     """
     faulty = [iter(finding.images) for finding in findings if finding.fails]
     chosen: dict[int, None] = {}
@@ -56,20 +56,20 @@ def draw(
     places: Sequence[int],
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> int:
-    """Draw images with their boxes, masks and class names; those that cannot be read are left.
+    """Draw images with their boxes, masks and class names, and skip unreadable images.
 
     Args:
         coco: The annotation file.
         folder: The folder of the images.
-        target: The folder of the pictures; made if it is missing.
-        places: Places of the images.
-        progress: Wraps the places to show how far the work is.
+        target: The folder of the drawings; created if missing.
+        places: Indices of the images.
+        progress: Wraps the indices to show the progress.
 
     Returns:
-        How many were drawn.
+        The number of drawn images.
 
     Raises:
-        UserError: If a picture cannot be written.
+        UserError: If a drawing cannot be written.
     """
     visualizer = DetLocalVisualizer()
     names = tuple(name or '?' for name in coco.categories.names)
@@ -83,22 +83,22 @@ def draw(
         sample = DetDataSample(gt_instances=_instances(coco, place, image.shape[:2]))
         file = Path(target, f'{number:03d}_{Path(name).stem}.jpg')
         with warnings.catch_warnings(), written_whole(file) as draft:
-            warnings.simplefilter('ignore', UserWarning)  # boxes at the very edge get one each
+            warnings.simplefilter('ignore', UserWarning)  # mmdet warns of each box at the edge
             visualizer.add_datasample('', image, sample, draw_pred=False, out_file=str(draft))
         drawn += 1
     return drawn
 
 
 def _read(path: Path) -> np.ndarray | None:
-    """The image (H, W, 3) as red, green, blue, turned as EXIF asks; None if it cannot be read."""
+    """Read an RGB image (H, W, 3) with its EXIF orientation applied; None if unreadable."""
     try:
         return mmcv.imfrombytes(path.read_bytes(), channel_order='rgb')
-    except Exception:  # OpenCV and mmcv fail in many ways over broken files
+    except Exception:  # OpenCV and mmcv raise many types of errors for broken files
         return None
 
 
 def _instances(coco: CocoFile, place: int, shape: tuple[int, int]) -> InstanceData:
-    """What can be seen of the objects of an image: matplotlib would shift it for a box outside."""
+    """Return the objects of an image, clipped because matplotlib shifts the image otherwise."""
     annotations = coco.annotations
     mine = np.flatnonzero((annotations.images == place) & (annotations.categories >= 0))
     mine = mine[np.isfinite(annotations.boxes[mine]).all(1)]
@@ -118,7 +118,7 @@ def _instances(coco: CocoFile, place: int, shape: tuple[int, int]) -> InstanceDa
 
 
 def _mask(entry: dict[str, Any], kind: int, shape: tuple[int, int]) -> np.ndarray:
-    """The mask (H, W) of an annotation, empty where it has none that can be drawn."""
+    """Return the mask (H, W) of an annotation, empty if it has no mask that can be drawn."""
     height, width = shape
     value = entry.get('segmentation')
     try:
@@ -128,6 +128,6 @@ def _mask(entry: dict[str, Any], kind: int, shape: tuple[int, int]) -> np.ndarra
             if isinstance(value['counts'], list):
                 value = rle.frPyObjects(value, height, width)
             return rle.decode(value).astype(bool)
-    except ValueError:  # a text that is no RLE
+    except ValueError:  # a string that is not RLE
         pass
     return np.zeros(shape, dtype=bool)

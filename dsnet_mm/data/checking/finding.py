@@ -1,4 +1,4 @@
-"""What a check found."""
+"""Describe the outcome of a check."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check.
+    """Hold the outcome of one check.
 
     Attributes:
-        title: What was looked for, in the plural: 'boxes outside their image'.
-        count: How many there are; 0 is as it should be.
-        examples: A few of them, in words.
-        advice: What happens to them in mmdet, and what to do.
-        is_problem: Whether any of them makes the set faulty; a note does not.
-        images: Places of some images concerned.
+        title: The checked fault in the plural, such as 'boxes outside their image'.
+        count: The number of faulty entries.
+        examples: Descriptions of a few faulty entries.
+        advice: The effect in mmdet, and the remedy.
+        is_problem: Whether a faulty entry makes the dataset faulty; otherwise this is a note.
+        images: Indices of some affected images.
     """
 
     title: str
@@ -31,13 +31,13 @@ class Finding:
 
     @property
     def fails(self) -> bool:
-        """Whether the set is faulty by this."""
+        """Return whether this finding makes the dataset faulty."""
         return self.is_problem and self.count > 0
 
     def sentence(self) -> str:
-        """What is wrong, where, and what to do."""
+        """Return the fault, examples, and the remedy."""
         examples = f', such as {"; ".join(self.examples)}' if self.examples else ''
-        # the name of a library keeps its small letter
+        # mmdet keeps its lower-case initial
         first = self.advice[:1] if self.advice.startswith('mmdet') else self.advice[:1].upper()
         return f'{self.title}: {self.count}{examples}. {first}{self.advice[1:]}.'
 
@@ -50,7 +50,7 @@ def finding(
     is_problem: bool = True,
     images: Iterable[int] = (),
 ) -> Finding:
-    """Make a finding of the entries at ``places``, the first of which ``describe`` names."""
+    """Create a finding for the entries at ``places``, with examples from ``describe``."""
     return Finding(
         title=title,
         count=len(places),

@@ -1,4 +1,4 @@
-"""Checks of the image files that an annotation file names."""
+"""Check the image files of an annotation file."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .finding import Finding, finding
 def check_files(
     coco: CocoFile, folder: str, decode: bool = False, progress: Progress | None = None
 ) -> list[Finding]:
-    """Open every image file.
+    """Open and check every image file.
 
     Args:
         coco: The annotation file.
-        folder: The folder to which its file names are relative.
-        decode: Whether to decode the whole files as mmdet does, not only their headers.
-        progress: Shows how far the work is.
+        folder: The folder to which the file names are relative.
+        decode: Whether to decode each file as mmdet does instead of reading only its header.
+        progress: Wraps the opened files to show the progress.
 
     Raises:
-        UserError: If the folder is none.
+        UserError: If ``folder`` is not a folder.
     """
     if not osp.isdir(folder):
         raise UserError(
-            f'{folder} is no folder; give the one to which the file names in {coco.path} are '
+            f'{folder} is not a folder; pass the folder to which the file names in {coco.path} are '
             'relative'
         )
     places = [place for place, name in enumerate(coco.images.names) if name is not None]
@@ -54,51 +54,51 @@ def check_files(
     def sizes(place: int) -> str:
         said = 'x'.join(f'{side:g}' for side in coco.images.sizes[place])
         found = 'x'.join(map(str, opened[place].size))
-        return f'{coco.images.names[place]} ({found}, said to be {said})'
+        return f'{coco.images.names[place]} ({found} instead of {said})'
 
     return [
         finding(
-            'image files missing',
+            'missing image files',
             missing,
             coco.image_name,
-            f'mmdet stops there: put them into {folder} or give another folder'
+            f'mmdet crashes on them; copy them to {folder} or pass another folder'
             + _missing_hint(coco, folder, missing, len(places)),
         ),
         finding(
-            'image files unreadable or cut off',
+            'unreadable or truncated image files',
             broken,
             lambda place: f'{coco.images.names[place]} ({opened[place].reason})',
-            'mmdet stops there or trains on half a picture: fetch or write them again',
+            'mmdet crashes on them or trains on half an image; download or save them again',
         ),
         finding(
-            'image files of another size than the file says',
+            'image files whose size differs from the annotation file',
             other_size,
             sizes,
-            "their boxes do not fit: correct 'width' and 'height', and look whether the boxes are "
-            'for this picture' + _turn_hint(coco, opened, other_size),
+            "the boxes do not fit these images; correct 'width' and 'height', and check whether "
+            'the boxes belong to this image size' + _turn_hint(coco, opened, other_size),
             images=other_size,
         ),
         finding(
-            'image files that EXIF asks to turn or mirror',
+            'image files that EXIF rotates or mirrors',
             turned,
             lambda place: f'{coco.images.names[place]} (orientation {opened[place].orientation})',
-            'mmdet does so when it reads them: draw them with --draw and look whether the boxes '
-            'were made for the turned picture',
+            'mmdet rotates them when it reads them; draw them with --draw and check whether the '
+            'boxes fit the rotated image',
             is_problem=False,
             images=turned,
         ),
         Finding(
-            'image files in the same folders that the file does not name',
+            'image files in the same folders that are missing in the annotation file',
             len(unnamed),
             tuple(unnamed[:3]),
-            'they are not used',
+            'mmdet does not use them',
             is_problem=False,
         ),
     ]
 
 
 def _unnamed_files(paths: Sequence[str]) -> Iterator[str]:
-    """Yield the image files which lie beside those in ``paths`` and are not among them."""
+    """Yield the image files in the folders of ``paths`` that are not in ``paths``."""
     names: dict[str, set[str]] = {}
     for path in paths:
         names.setdefault(osp.dirname(path), set()).add(osp.basename(path))
@@ -112,7 +112,7 @@ def _unnamed_files(paths: Sequence[str]) -> Iterator[str]:
 
 
 def _missing_hint(coco: CocoFile, folder: str, missing: Sequence[int], total: int) -> str:
-    """Say where the files may be instead."""
+    """Return a hint where the missing files may be, or ''."""
     if not missing:
         return ''
     name = coco.images.names[missing[0]]
@@ -120,18 +120,18 @@ def _missing_hint(coco: CocoFile, folder: str, missing: Sequence[int], total: in
     if path.parent.is_dir():
         for entry in path.parent.iterdir():
             if entry.name.lower() == path.name.lower():
-                return f'; {entry} differs in upper and lower case only'
+                return f'; {entry} differs only in case'
     if '\\' in name:
-        return "; write / instead of \\ in 'file_name'"
+        return "; use / instead of \\ in 'file_name'"
     if len(missing) < total:
         return ''
     above = next((up for up in Path(folder).resolve().parents if (up / name).is_file()), None)
     if above:
-        return f'; {above} has them'
+        return f'; {above} contains them'
     if Path(folder, path.name).is_file():
-        return f"; they lie there without the folders in 'file_name': write {path.name!r}"
+        return f"; they are in this folder without the folders of 'file_name', as {path.name!r}"
     below = next((d for d in Path(folder).iterdir() if (d / name).is_file()), None)
-    return f'; {below} has them' if below else ''
+    return f'; {below} contains them' if below else ''
 
 
 def _turn_hint(coco: CocoFile, opened: dict[int, ImageFile], other_size: Sequence[int]) -> str:
@@ -141,6 +141,6 @@ def _turn_hint(coco: CocoFile, opened: dict[int, ImageFile], other_size: Sequenc
     if not exchanged:
         return ''
     return (
-        f'; in {exchanged} of them width and height are exchanged: mmdet turns pictures as EXIF '
-        'asks, so the file must say the size after the turn'
+        f'; in {exchanged} of them width and height are swapped: mmdet applies the EXIF '
+        'orientation, and the annotation file must give the size after this rotation'
     )

@@ -1,4 +1,4 @@
-"""A report on a set as tables and sentences."""
+"""Render a report as tables and sentences."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .check import Report
 from .finding import Finding
 from .sizes import SHARES, Distribution
 
-MOST_CLASSES = 100  # rows of the table of classes; of more, the commonest and the rarest
+MOST_CLASSES = 100  # table rows; with more classes, only the most frequent and the rarest
 
 
 def tables(report: Report) -> Iterator[Table]:
-    """Lay out everything that was checked and counted."""
+    """Yield the tables of classes, sizes and findings."""
     yield class_table(report.distribution)
     yield size_table(report.distribution)
     yield finding_table(report.findings)
 
 
 def finding_table(findings: tuple[Finding, ...]) -> Table:
-    """Lay out what was looked for and how often it was found."""
-    table = Table('looked for', 'found', '')
+    """Return a table of the checks with the number of faults each."""
+    table = Table('check', 'found', '')
     table.columns[1].justify = 'right'
     for finding in findings:
         verdict = 'PROBLEM' if finding.fails else 'note' if finding.count else 'ok'
@@ -34,7 +34,7 @@ def finding_table(findings: tuple[Finding, ...]) -> Table:
 
 
 def class_table(distribution: Distribution) -> Table:
-    """Lay out the objects of each class, by COCO's sizes."""
+    """Return a table of the objects per class and COCO size."""
     table = Table('class', 'images', 'objects', *SIZE_BINS, 'crowds')
     for column in table.columns[1:]:
         column.justify = 'right'
@@ -52,7 +52,7 @@ def class_table(distribution: Distribution) -> Table:
         ]
         table.add_row(distribution.classes[place], *map(str, numbers))
     if len(order) < len(totals):
-        table.add_row(f'... {len(totals) - len(order)} more, neither common nor rare')
+        table.add_row(f'... {len(totals) - len(order)} classes of medium frequency')
     table.add_section()
     sums = [totals.sum(), *distribution.objects.sum(0), distribution.crowds.sum()]
     table.add_row('all', '', *map(str, sums))
@@ -60,12 +60,12 @@ def class_table(distribution: Distribution) -> Table:
 
 
 def size_table(distribution: Distribution) -> Table:
-    """Lay out the percentiles of objects per image and of their sides."""
-    names = {0: 'least', 50: 'median', 100: 'most'}
+    """Return a table of percentiles of the objects per image and of their sides."""
+    names = {0: 'minimum', 50: 'median', 100: 'maximum'}
     table = Table('in pixels', *(names.get(share, f'{share} %') for share in SHARES))
     for column in table.columns[1:]:
         column.justify = 'right'
-    table.add_row('objects of an image', *map(_number, distribution.per_image))
+    table.add_row('objects per image', *map(_number, distribution.per_image))
     for when, rows in distribution.sides.items():
         table.add_section()
         table.add_row(f'{when}:')
@@ -75,7 +75,7 @@ def size_table(distribution: Distribution) -> Table:
 
 
 def sentences(report: Report) -> Iterator[str]:
-    """Say what is wrong and what to do, the problems before the notes."""
+    """Yield a sentence for each fault, problems before notes."""
     for finding in report.problems:
         yield f'problem: {finding.sentence()}'
     for finding in report.findings:

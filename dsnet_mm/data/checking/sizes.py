@@ -1,4 +1,4 @@
-"""How the objects of a set are spread over classes, images and sizes."""
+"""Measure the distribution of objects over classes, images and sizes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .coco_file import CocoFile
 
 BOUNDS = (32**2, 96**2)  # areas between COCO's small, medium and large
 SHARES = (0, 5, 25, 50, 75, 95, 100)
-"""Percentiles that are told."""
+"""Reported percentiles."""
 
 
 @dataclass(frozen=True)
 class Resize:
-    """What a config does to the size of its training images.
+    """Describe how a config resizes its training images.
 
     Attributes:
-        scales: The sizes (width, height) in pixels that it draws from; only the first is used.
-        keep_ratio: Whether the image keeps its shape, fitted into the size.
+        scales: Target sizes (width, height) in pixels; only the first is used here.
+        keep_ratio: Whether the image keeps its aspect ratio and fits into the target size.
     """
 
     scales: tuple[tuple[int, int], ...]
@@ -35,7 +35,7 @@ class Resize:
         return 'x'.join(map(str, self.scales[0]))
 
     def factors(self, sizes: np.ndarray) -> np.ndarray:
-        """By what widths and heights (N, 2) are multiplied for images of ``sizes`` (N, 2)."""
+        """Return the factors of width and height (N, 2) for images of ``sizes`` (N, 2)."""
         scale = np.array(self.scales[0], dtype=float)
         if not self.keep_ratio:
             return scale / sizes
@@ -45,16 +45,16 @@ class Resize:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Numbers of objects.
+    """Hold the numbers and sizes of objects.
 
     Attributes:
         classes: Names of the C categories.
-        objects: Objects that are no crowds, small, medium, large by COCO's areas (C, 3).
+        objects: Small, medium and large objects by COCO's areas, without crowds (C, 3).
         crowds: Crowds (C,).
-        images: Images with any of them (C,).
-        per_image: Percentiles :data:`SHARES` of the objects of an image.
-        sides: Percentiles of the objects' shorter sides, longer sides and roots of area in
-            pixels, by the size of the image: as it is, and as a config resizes it.
+        images: Images with objects or crowds of the class (C,).
+        per_image: Percentiles :data:`SHARES` of the objects per image.
+        sides: Percentiles of shorter sides, longer sides and square roots of areas in pixels, in
+            the original images and in the images that a config resizes.
     """
 
     classes: tuple[str, ...]
@@ -66,7 +66,7 @@ class Distribution:
 
 
 def find_resize(cfg: Config) -> Resize | None:
-    """The resize of the training images of a config, None if it has none of a known kind."""
+    """Return the resize of the training images of a config, or None if it is unknown."""
     for dataset in find_datasets(cfg, ('train',)):
         for transform in dataset.get('pipeline') or []:
             kind = str(transform.get('type')).rpartition('.')[2]
@@ -84,7 +84,7 @@ def find_resize(cfg: Config) -> Resize | None:
 
 
 def measure(coco: CocoFile, resize: Resize | None = None) -> Distribution:
-    """Count the objects of a set by class, size and image."""
+    """Count the objects of a dataset by class, size and image."""
     annotations = coco.annotations
     number = len(coco.categories.ids)
     usable = (
@@ -104,11 +104,11 @@ def measure(coco: CocoFile, resize: Resize | None = None) -> Distribution:
     per_image = np.bincount(annotations.images[objects], minlength=len(coco.images.ids))
     sides = widths_heights[objects]
     sizes = coco.images.sizes[annotations.images[objects]]
-    told = {'in the files': _percentiles_of_sides(sides, areas[objects])}
+    by_image_size = {'in the files': _percentiles_of_sides(sides, areas[objects])}
     if resize:
         known = (sizes >= 1).all(1)
         factors = resize.factors(sizes[known])
-        told[f'resized to {resize.name}'] = _percentiles_of_sides(
+        by_image_size[f'resized to {resize.name}'] = _percentiles_of_sides(
             sides[known] * factors, areas[objects][known] * factors.prod(1)
         )
     return Distribution(
@@ -117,7 +117,7 @@ def measure(coco: CocoFile, resize: Resize | None = None) -> Distribution:
         np.bincount(annotations.categories[usable & annotations.crowds], minlength=number),
         np.bincount(pairs[:, 0], minlength=number),
         _percentiles(per_image),
-        told,
+        by_image_size,
     )
 
 
@@ -130,7 +130,7 @@ def _percentiles_of_sides(sides: np.ndarray, areas: np.ndarray) -> dict[str, np.
 
 
 def _percentiles(values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Percentiles :data:`SHARES` (7,), NaN where there is nothing."""
+    """Return the percentiles :data:`SHARES` (7,), NaN without values."""
     if not len(values):
         return np.full(len(SHARES), np.nan)
     return np.percentile(values, SHARES)

@@ -1,1 +1,1 @@
-"""From VOC-style XML and YOLO's text files to COCO's format."""
+"""Convert datasets with VOC XML or YOLO text files to COCO format."""

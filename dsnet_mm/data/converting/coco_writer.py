@@ -1,4 +1,4 @@
-"""Annotation files of COCO's format, written all or none."""
+"""Write annotation files in COCO format, all or none."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .sample import Item
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """An image with its objects: its name in the file, its width and height in pixels."""
+class Labeled:
+    """Hold an image with its objects: file name, width and height in pixels, and objects."""
 
     name: str
     size: tuple[int, int]
@@ -24,14 +24,14 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Written:
-    """An annotation file that was written.
+    """Summarize a written annotation file.
 
     Attributes:
         path: The file.
-        images: The images in it.
-        empty: Those of them without objects.
-        objects: The objects in it.
-        crowds: Those of them that training and evaluation pass over.
+        images: Number of images.
+        empty: Number of images without objects.
+        objects: Number of objects, crowds included.
+        crowds: Number of objects that training and evaluation ignore.
     """
 
     path: Path
@@ -41,8 +41,8 @@ class Written:
     crowds: int
 
 
-def content(kind: str, images: Sequence[Labelled], names: Sequence[str]) -> dict[str, Any]:
-    """The content of an annotation file; ids count from 1, since COCO's metric has no use for 0."""
+def content(kind: str, images: Sequence[Labeled], names: Sequence[str]) -> dict[str, Any]:
+    """Return the content of an annotation file; ids start at 1, since COCO's metric misreads 0."""
     annotations = [
         dict(
             image_id=number,
@@ -70,7 +70,7 @@ def content(kind: str, images: Sequence[Labelled], names: Sequence[str]) -> dict
 
 
 def _area(item: Item) -> float:
-    """Area of the polygons, or else of the box, in pixels."""
+    """Return the area of the polygons, or of the box without polygons, in pixels."""
     area = sum(abs(_signed_area(polygon)) for polygon in item.polygons)
     return round(area, 3) or item.box[2] * item.box[3]
 
@@ -92,10 +92,10 @@ def _corners(polygon: Sequence[float]) -> Iterator[tuple[float, float]]:
 
 
 def write(contents: dict[Path, dict[str, Any]]) -> None:
-    """Write all files, none of which appears before all are whole.
+    """Write all files; none appears before all are complete.
 
     Raises:
-        UserError: If one cannot be written.
+        UserError: If a file cannot be written.
     """
     drafts = {}
     try:
@@ -107,7 +107,7 @@ def write(contents: dict[Path, dict[str, Any]]) -> None:
             draft.replace(path)
     except OSError as error:
         raise UserError(
-            f'cannot write {error.filename or path}: {error.strerror}; give another folder'
+            f'cannot write {error.filename or path} ({error.strerror}); choose another folder'
         ) from error
     finally:
         for draft in drafts.values():
@@ -115,7 +115,7 @@ def write(contents: dict[Path, dict[str, Any]]) -> None:
 
 
 def count(path: Path, content: dict[str, Any]) -> Written:
-    """Count what stands in a file."""
+    """Count images, objects and crowds of an annotation file."""
     annotations = content['annotations']
     return Written(
         path,

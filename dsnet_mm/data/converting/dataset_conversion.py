@@ -1,4 +1,4 @@
-"""From a foreign format to COCO's: a whole set, or nothing."""
+"""Convert a whole VOC or YOLO dataset to COCO format, or nothing."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from dsnet_mm.data.image_files import Progress, State, open_images
 from dsnet_mm.errors import UserError, counted
 
 from . import coco_writer, voc, yolo
-from .coco_writer import Labelled
+from .coco_writer import Labeled
 from .sample import ALL, Found, Labels
 
 FORMATS = dict(voc=voc, yolo=yolo)
-MOST_SHOWN = 20  # faults told of by one call
+MOST_SHOWN = 20  # faults that are listed
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of a set.
+    """Describe a finished conversion.
 
     Attributes:
         classes: The classes, in the order of all files.
-        written: The files.
-        remarks: What was assumed or left out, in sentences without their full stops.
+        written: The written files.
+        remarks: Assumptions and omissions, as sentences without a full stop.
     """
 
     classes: tuple[str, ...]
@@ -44,20 +44,20 @@ def convert(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
-    """Write an annotation file for each split of a set.
+    """Write an annotation file for each split of a dataset.
 
-    The images stay where they are; their names in the files are relative to ``source``. All
-    files list the same categories in the same order, by which mmdet numbers the classes.
+    The images stay in place; their file names are relative to ``source``. All files list the same
+    categories in the same order, because mmdet numbers the classes by this order.
 
     Args:
         kind: One of :data:`FORMATS`.
-        source: Folder of the set.
-        target: Folder of the annotation files, made where it is missing.
-        classes: Names of the classes in their order, instead of the set's own.
-        val: Share of the images to keep for validation, for a set that is not divided.
-        skip: Whether to leave out images whose files are faulty.
-        force: Whether to write over annotation files in ``target``.
-        progress: Shows how far the reading of images is.
+        source: Folder of the dataset.
+        target: Folder of the annotation files, created if missing.
+        classes: Class names in order, instead of those of the dataset.
+        val: Share of the images for validation, for a dataset without splits.
+        skip: Whether to skip images with faulty files.
+        force: Whether to overwrite annotation files in ``target``.
+        progress: Wraps the opened images to show the progress.
 
     Raises:
         UserError: If anything is missing or faulty; then nothing is written.
@@ -75,40 +75,40 @@ def convert(
     contents = {}
     for split, pairs in found.splits.items():
         images = [
-            Labelled(_relative(pair.image, root), sizes[pair.image], labels.items[pair.image])
+            Labeled(_relative(pair.image, root), sizes[pair.image], labels.items[pair.image])
             for pair in pairs
             if pair.image in labels.items
         ]
         contents[files[split]] = coco_writer.content(kind, images, labels.classes)
     coco_writer.write(contents)
-    left_out = _shortened([f'left out {path}: {why}' for path, why in faults.items()])
+    left_out = _shortened([f'skipped {path}: {why}' for path, why in faults.items()])
     written = tuple(coco_writer.count(path, content) for path, content in contents.items())
     return Conversion(labels.classes, written, (*labels.remarks, *left_out))
 
 
 def _check_options(root: Path, classes: Sequence[str] | None, val: float) -> None:
     if not root.is_dir():
-        raise UserError(f'{root} is no folder; give the folder of the set')
+        raise UserError(f'{root} is not a folder; pass the folder of the dataset')
     if not 0 <= val < 1:
-        raise UserError(f'--val is {val:g}, but must be a share between 0 and 1, such as 0.2')
+        raise UserError(f'--val is {val:g} but must be at least 0 and below 1, such as 0.2')
     if classes is not None and len(set(classes)) < len(classes):
-        raise UserError('--classes names a class twice; give each once')
+        raise UserError('--classes repeats a class; pass each class once')
 
 
 def _divide(root: Path, found: Found, val: float) -> None:
-    """Take images for validation from a set that has none, the same ones each time."""
+    """Move a deterministic share of the images to a validation split."""
     if not val:
         return
     if 'val' in found.splits:
-        raise UserError(f'{root} has a split for validation already; leave --val out')
+        raise UserError(f'{root} already has a validation split; omit --val')
     split = ALL if ALL in found.splits else 'train'
     pairs = found.splits.pop(split, [])
     ranked = sorted(pairs, key=lambda pair: zlib.crc32(_relative(pair.image, root).encode()))
     number = max(1, round(val * len(pairs)))
     if number >= len(pairs):
         raise UserError(
-            f'--val {val:g} leaves none of {counted(len(pairs), "image")} to train on; give '
-            'a smaller one'
+            f'--val {val:g} leaves none of {counted(len(pairs), "image")} for training; pass a '
+            'smaller share'
         )
     kept = {pair.image for pair in ranked[:number]}
     found.splits['train'] = [pair for pair in pairs if pair.image not in kept]
@@ -117,18 +117,16 @@ def _divide(root: Path, found: Found, val: float) -> None:
 
 def _check_target(target: Path, files: Iterable[Path], force: bool) -> None:
     if target.suffix == '.json' or (target.exists() and not target.is_dir()):
-        raise UserError(f'{target} is no folder; give one for the annotation files')
-    there = [file for file in files if file.exists()]
-    if there and not force:
-        raise UserError(
-            f'{there[0]} is there already; give another folder, or --force to replace it'
-        )
+        raise UserError(f'{target} is not a folder; pass a folder for the annotation files')
+    existing = [file for file in files if file.exists()]
+    if existing and not force:
+        raise UserError(f'{existing[0]} already exists; choose another folder or pass --force')
 
 
 def _open(
     found: Found, progress: Progress | None
 ) -> tuple[dict[Path, tuple[int, int]], dict[Path, str]]:
-    """The sizes of the images, and what is wrong with those that cannot be read."""
+    """Return the sizes of the readable images, and the faults of the others."""
     sizes, faults = {}, {}
     pairs = found.pairs()
     opened = open_images([str(pair.image) for pair in pairs], progress=progress)
@@ -136,7 +134,7 @@ def _open(
         if image.state is State.FINE:
             sizes[pair.image] = image.size
         elif image.state is State.MISSING:
-            faults[pair.label or pair.image] = f'there is no image {pair.image}'
+            faults[pair.label or pair.image] = f'its image {pair.image} is missing'
         else:
             reason = f'its image {pair.image} cannot be read ({image.reason})'
             faults[pair.label or pair.image] = reason
@@ -147,11 +145,10 @@ def _check_labels(root: Path, labels: Labels, faults: dict[Path, str], skip: boo
     if faults and not skip:
         sentences = [f'{path} cannot be converted: {reason}' for path, reason in faults.items()]
         raise UserError(
-            f'{"; ".join(_shortened(sentences))}; correct what is wrong, or leave such images out '
-            'with --skip'
+            f'{"; ".join(_shortened(sentences))}; correct these files, or pass --skip to skip them'
         )
     if not any(labels.items.values()):
-        raise UserError(f'{root} has no object in any of its label files; give another folder')
+        raise UserError(f'no label file in {root} contains an object; pass another folder')
 
 
 def _shortened(sentences: list[str]) -> list[str]:

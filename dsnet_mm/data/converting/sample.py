@@ -1,4 +1,4 @@
-"""What the readers of foreign formats hand on: images with objects, sorted into splits."""
+"""Define the data that the VOC and YOLO readers return: splits, images and objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from dsnet_mm.data.image_files import SUFFIXES
 
 ALL = 'all'
-"""The split of a set that is not divided."""
+"""Name of the only split of a dataset without splits."""
 
 _SPLITS = {
     'train': 'train',
@@ -22,17 +22,17 @@ _SPLITS = {
 
 
 class LabelError(Exception):
-    """A label file, or a line of it, that cannot be converted; the message says why."""
+    """Report a label file, or a line of a label file, that cannot be converted."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and the file of its labels.
+    """Hold an image and its label file.
 
     Attributes:
         image: The image.
-        label: The file, None where there is none.
-        rivals: Other images that the file may be for just as well.
+        label: The label file, None if missing.
+        rivals: Other images that may belong to the label file.
     """
 
     image: Path
@@ -42,14 +42,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Item:
-    """An object of an image.
+    """Hold an object of an image.
 
     Attributes:
-        name: Its class.
-        box: Left, top, width, height in pixels, from the left upper corner of the image.
-        polygons: Outlines [x, y, x, y, ...] in pixels; none where only the box is known.
-        crowd: Whether training and evaluation are to pass over it.
-        cut: Whether it reached over the edge of the image, where it is cut off.
+        name: The class.
+        box: Left, top, width, height in pixels, from the upper left corner of the image.
+        polygons: Outlines [x, y, x, y, ...] in pixels; empty if only the box is known.
+        crowd: Whether training and evaluation ignore the object.
+        cut: Whether the object was clipped at the edge of the image.
     """
 
     name: str
@@ -61,39 +61,38 @@ class Item:
 
 @dataclass
 class Found:
-    """The files of a set.
+    """Hold the files of a dataset.
 
     Attributes:
         splits: The pairs of each split.
-        classes: The classes in their order, None if the set does not name them.
-        keypoints: How many numbers of keypoints may follow a box.
-        unlabelled: Images beside those of the set that no label file is for, and that are left
-            out therefore.
+        classes: The classes in order, None if the dataset does not list them.
+        keypoints: Number of keypoint values that may follow a box.
+        unlabeled: Images that are skipped because they have no label file.
     """
 
     splits: dict[str, list[Pair]] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
     keypoints: int = 0
-    unlabelled: list[Path] = field(default_factory=list)
+    unlabeled: list[Path] = field(default_factory=list)
 
     def add(self, split: str, pair: Pair) -> None:
         """Add a pair to a split."""
         self.splits.setdefault(split, []).append(pair)
 
     def pairs(self) -> list[Pair]:
-        """All pairs, those of several splits once."""
+        """Return all pairs, without those that several splits repeat."""
         return list({pair.image: pair for pairs in self.splits.values() for pair in pairs}.values())
 
 
 @dataclass
 class Labels:
-    """What was read from label files.
+    """Hold the content of label files.
 
     Attributes:
-        items: The objects of each image that could be read.
-        classes: The classes in their order.
-        faults: Why label files cannot be converted.
-        remarks: What was assumed, in sentences without their full stops.
+        items: The objects of each readable image.
+        classes: The classes in order.
+        faults: The reason for each label file that cannot be converted.
+        remarks: Assumptions and omissions, as sentences without a full stop.
     """
 
     items: dict[Path, list[Item]]
@@ -103,18 +102,18 @@ class Labels:
 
 
 def split_of(path: Path) -> str:
-    """The split that a folder in ``path``, relative to the set, names: ``valid`` is ``val``."""
+    """Return the split after which a folder in ``path``, relative to the dataset, is named."""
     named = (_SPLITS.get(part.lower().removesuffix('2017')) for part in path.parent.parts)
     return next(filter(None, named), ALL)
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, in order."""
+    """Return all image files below a folder, sorted."""
     return sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
 
 
 def replace_folder(path: Path, old: tuple[str, ...], new: str) -> Path | None:
-    """``path`` with the last of its folders that is called ``old`` called ``new`` instead."""
+    """Rename the last folder of ``path`` that is in ``old`` to ``new``, or return None."""
     parts = list(path.parts)
     for place in reversed(range(len(parts) - 1)):
         if parts[place].lower() in old:

@@ -1,4 +1,4 @@
-"""Sets with an XML file for each image, as Pascal VOC has them."""
+"""Read datasets with an XML file per image, as in Pascal VOC."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LISTS = ('train', 'val', 'trainval', 'test')
 
 @dataclass(frozen=True)
 class Entry:
-    """An object as it stands in the XML file: corners and outlines count from ``origin``."""
+    """Hold an object with the coordinates of its XML file, which start at 0 or 1."""
 
     name: str
     corners: tuple[float, float, float, float]
@@ -30,9 +30,9 @@ class Entry:
 
 
 def find(root: Path) -> Found:
-    """Find the XML files of a set and their images.
+    """Find the XML files and images of a dataset.
 
-    The splits are those of ``ImageSets/Main``, else those that folders are named after.
+    The splits come from ``ImageSets/Main``, or else from the names of folders.
 
     Raises:
         UserError: If there is no XML file.
@@ -48,11 +48,11 @@ def find(root: Path) -> Found:
         for path in sorted(root.rglob('*')):
             if path.suffix.lower() == '.xml':
                 found.add(split_of(path.relative_to(root)), folders.pair(path))
-        found.unlabelled = folders.without_label(found.pairs())
+        found.unlabeled = folders.without_label(found.pairs())
     if not found.splits:
         raise UserError(
-            f'{root} has no XML file in it; give the folder of a VOC-style set, with an .xml file '
-            'for each image'
+            f'{root} contains no XML file; pass the folder of a VOC dataset, with an .xml file per '
+            'image'
         )
     return found
 
@@ -63,9 +63,9 @@ def read_all(
     """Read the XML files of the images in ``sizes``.
 
     Args:
-        found: The files of the set.
-        sizes: Widths and heights in pixels of the images that can be read.
-        classes: All classes that may occur; if None, those that do occur, sorted by name.
+        found: The files of the dataset.
+        sizes: Widths and heights in pixels of the readable images.
+        classes: The allowed classes; if None, the classes in the files, sorted by name.
     """
     entries, faults = {}, {}
     for pair in found.pairs():
@@ -74,8 +74,8 @@ def read_all(
         try:
             if pair.rivals:
                 raise LabelError(
-                    f'it may be for {pair.image} or for {pair.rivals[0]}, so that one of them has '
-                    'to get another name or place'
+                    f'it may belong to {pair.image} or to {pair.rivals[0]}, one of which must be '
+                    'renamed or moved'
                 )
             said, entries[pair.image] = read(pair.label)
             _check_size(said, sizes[pair.image], pair.image)
@@ -86,15 +86,15 @@ def read_all(
     origin = origin_of(entry for image in entries.values() for entry in image)
     names = sorted({entry.name for image in entries.values() for entry in image})
     remark = (
-        'coordinates are taken to count from 1, as in VOC'
+        'coordinates are assumed to start at 1, as in VOC'
         if origin
-        else 'coordinates are taken to count from 0, since some lie below 1, where VOC begins'
+        else 'coordinates are assumed to start at 0, because some are below 1'
     )
     remarks = [remark]
-    if found.unlabelled:
+    if found.unlabeled:
         remarks.append(
-            f'left out {counted(len(found.unlabelled), "image")} without an XML file, '
-            f'{found.unlabelled[0]} among them'
+            f'skipped {counted(len(found.unlabeled), "image")} without an XML file, such as '
+            f'{found.unlabeled[0]}'
         )
     items = {image: [to_item(entry, origin) for entry in entries[image]] for image in entries}
     return Labels(items, tuple(classes or names), faults, tuple(remarks))
@@ -104,35 +104,34 @@ def read(label: Path) -> tuple[tuple[int, int] | None, list[Entry]]:
     """Read an XML file.
 
     Returns:
-        tuple: Width and height that it says the image has, None if it does not say so; the
-        objects.
+        tuple: Width and height of the image according to the file, None if missing; the objects.
 
     Raises:
-        LabelError: If it is broken.
+        LabelError: If the file is broken.
     """
     try:
         root = ElementTree.parse(label).getroot()
     except FileNotFoundError as error:
         raise LabelError('the file is missing') from error
     except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
-        raise LabelError(f'it is no XML ({error})') from error
+        raise LabelError(f'it is not valid XML ({error})') from error
     if root.tag != 'annotation':
-        raise LabelError(f'it holds <{root.tag}>, not an <annotation>')
+        raise LabelError(f'its root is <{root.tag}> instead of <annotation>')
     width, height = (_side(root.findtext(f'size/{side}')) for side in ('width', 'height'))
     entries = [_entry(element, number) for number, element in enumerate(root.findall('object'), 1)]
     return (width, height) if width and height else None, entries
 
 
 def origin_of(entries: Iterable[Entry]) -> int:
-    """From where coordinates count: 1 as in VOC, or 0 if any lies below 1."""
+    """Return the first coordinate: 1 as in VOC, or 0 if any coordinate is below 1."""
     return int(all(min(entry.corners[:2]) >= 1 for entry in entries))
 
 
 def to_item(entry: Entry, origin: int) -> Item:
-    """Place an object in the image.
+    """Convert the coordinates of an object to pixels from 0.
 
-    VOC counts pixels from 1, and its corners are pixels that belong to the object: its left and
-    upper edges are one less, its right and lower edges are the numbers themselves.
+    VOC counts pixels from 1, and its corner pixels belong to the object. Left and top edges
+    therefore decrease by one; right and bottom edges keep their values.
     """
     left, top, right, bottom = entry.corners
     polygons = tuple(tuple(number - origin for number in polygon) for polygon in entry.polygons)
@@ -143,15 +142,15 @@ def to_item(entry: Entry, origin: int) -> Item:
 def _check_size(said: tuple[int, int] | None, size: tuple[int, int], image: Path) -> None:
     if said not in (None, size):
         raise LabelError(
-            f'it is for an image of {said[0]}x{said[1]} pixels, but {image} has '
-            f'{size[0]}x{size[1]}, turned as EXIF asks'
+            f'it describes an image of {said[0]}x{said[1]} pixels, but {image} has '
+            f'{size[0]}x{size[1]} after its EXIF rotation'
         )
 
 
 def _check_entries(entries: Iterable[Entry], classes: Sequence[str] | None) -> None:
     for entry in entries:
         if classes is not None and entry.name not in classes:
-            raise LabelError(f'its class {entry.name!r} is not among --classes')
+            raise LabelError(f'its class {entry.name!r} is missing in --classes')
         left, top, right, bottom = entry.corners
         if right <= left or bottom <= top:
             raise LabelError(
@@ -192,12 +191,12 @@ def _number(text: str | None, what: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise LabelError(f'{what} is {text!r}, which is no number')
+        raise LabelError(f'{what} is {text!r} instead of a number')
     return number
 
 
 def _side(text: str | None) -> int:
-    """A side of the image, 0 where it is not known."""
+    """Parse a side of the image; return 0 if it is unknown."""
     try:
         return int(float(text or 0))
     except (ValueError, OverflowError):
@@ -208,35 +207,35 @@ def _lines(file: Path) -> list[str]:
     try:
         text = file.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{file} cannot be read as text; write it anew') from error
+        raise UserError(f'{file} cannot be read as text; save it as UTF-8') from error
     return [line for line in text.splitlines() if line.strip()]
 
 
 class _Folders:
-    """Where the images lie; each folder is listed once."""
+    """Find images by name, and list each folder only once."""
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, list[Path]]] = {}
 
     def pair(self, label: Path) -> Pair:
-        """An XML file and the image of the same name beside it or in a folder for images."""
+        """Return an XML file with the image of the same name, next to it or in an image folder."""
         for folder in self._candidates(label.parent):
             image, *rivals = self._images(folder).get(label.stem, [None])
             if image:
                 return Pair(image, label, tuple(rivals))
-        there = [folder for folder in self._candidates(label.parent) if self._images(folder)]
-        return Pair((there or [label.parent])[0] / f'{label.stem}.jpg', label)
+        with_images = [folder for folder in self._candidates(label.parent) if self._images(folder)]
+        return Pair((with_images or [label.parent])[0] / f'{label.stem}.jpg', label)
 
     def without_label(self, pairs: Iterable[Pair]) -> list[Path]:
-        """The other images in the folders of those of ``pairs``, in order."""
-        labelled = {pair.image for pair in pairs}
-        folders = {image.parent for image in labelled}
+        """Return the images in the folders of ``pairs`` that are not in ``pairs``, sorted."""
+        labeled = {pair.image for pair in pairs}
+        folders = {image.parent for image in labeled}
         return sorted(
             image
             for folder in folders
             for images in self._images(folder).values()
             for image in images
-            if image not in labelled
+            if image not in labeled
         )
 
     @staticmethod
@@ -250,7 +249,7 @@ class _Folders:
                 return
 
     def _images(self, folder: Path) -> dict[str, list[Path]]:
-        """The images of a folder by their names without ending, which several may have."""
+        """Return the images of a folder by file name without extension, which may be ambiguous."""
         if folder not in self._listed:
             listed = self._listed[folder] = {}
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():

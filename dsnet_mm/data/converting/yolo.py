@@ -1,4 +1,4 @@
-"""Sets with a text file for each image, as YOLO and Darknet have them."""
+"""Read datasets with a text file per image, as in YOLO and Darknet."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _NAME_FILES = ('classes.txt', 'obj.names', 'labels.txt', '_darknet.labels')
 _IMAGE_FOLDERS = ('images', 'jpegimages', 'image', 'img')
 _LISTS = ('train.txt', 'val.txt', 'test.txt', 'README.txt')
 _SPLIT_KEYS = ('train', 'val', 'test')
-_OVER = 0.01  # share of the image that a coordinate may lie beyond the edge, where it is cut off
+_OVER = 0.01  # share of the image by which a coordinate may exceed the edge; it is clipped there
 
 
 def find(root: Path) -> Found:
-    """Find the images of a set, their text files, and the names of the classes.
+    """Find the images, text files and class names of a dataset.
 
-    Splits and names are those of ``data.yaml``; without it, the splits are those that folders
-    are named after, and the names are in ``classes.txt`` or ``obj.names``.
+    Splits and names come from ``data.yaml``. Without this file, the splits come from the names of
+    folders, and the class names from ``classes.txt`` or ``obj.names``.
 
     Raises:
-        UserError: If there is no image or no text file, or what lists them is broken.
+        UserError: If there is no image or no text file, or ``data.yaml`` is broken.
     """
     file = _find_settings(root)
     settings = _read_yaml(file) if file else {}
@@ -42,8 +42,9 @@ def find(root: Path) -> Found:
     pairs = found.pairs()
     if not any(pair.label for pair in pairs):
         raise UserError(
-            f'{root} has {counted(len(pairs), "image")} but no text file for any; give the folder '
-            "of a YOLO set, whose text files lie beside the images or in 'labels' beside 'images'"
+            f'{root} contains {counted(len(pairs), "image")} but no text file for them; pass the '
+            "folder of a YOLO dataset, with text files next to the images or in 'labels' next to "
+            "'images'"
         )
     return found
 
@@ -54,18 +55,18 @@ def read_all(
     """Read the text files of the images in ``sizes``.
 
     Args:
-        found: The files of the set.
-        sizes: Widths and heights in pixels of the images that can be read.
-        classes: The classes by their numbers; if None, those that the set names.
+        found: The files of the dataset.
+        sizes: Widths and heights in pixels of the readable images.
+        classes: The classes by number; if None, those that the dataset lists.
 
     Raises:
-        UserError: If the classes are named nowhere.
+        UserError: If the class names are unknown.
     """
     names = tuple(classes or found.classes or ())
     if not names:
         raise UserError(
-            'the set does not name its classes; put a data.yaml or classes.txt into its folder or '
-            'give --classes NAME ...'
+            'the dataset does not list its classes; add a data.yaml or classes.txt to its folder '
+            'or pass --classes NAME ...'
         )
     items, faults = {}, {}
     bare = 0
@@ -81,18 +82,17 @@ def read_all(
             faults[pair.label] = str(error)
     remarks = []
     if bare:
-        remarks.append(f'counted {counted(bare, "image")} without a text file as having no objects')
+        remarks.append(f'treated {counted(bare, "image")} without a text file as without objects')
     cut = [image for image, objects in items.items() for item in objects if item.cut]
     if cut:
         remarks.append(
-            f'cut {counted(len(cut), "object")} off at the edge of the image, one on {cut[0]} '
-            'among them'
+            f'clipped {counted(len(cut), "object")} at the edge of the image, such as one in '
+            f'{cut[0]}'
         )
     orphans = list(_orphans(found))
     if orphans:
         remarks.append(
-            f'passed over {counted(len(orphans), "text file")} without an image, {orphans[0]} '
-            'among them'
+            f'ignored {counted(len(orphans), "text file")} without an image, such as {orphans[0]}'
         )
     return Labels(items, names, faults, tuple(remarks))
 
@@ -100,21 +100,21 @@ def read_all(
 def read(
     label: Path, size: tuple[int, int], classes: Sequence[str], keypoints: int = 0
 ) -> list[Item]:
-    """Read a text file: a line is a class and a box, or a class and a polygon.
+    """Read a text file whose lines are a class and a box, or a class and a polygon.
 
     Args:
         label: The file.
         size: Width and height of the image in pixels.
-        classes: Names of the classes by their numbers.
-        keypoints: How many numbers of keypoints may follow a box; they are left out.
+        classes: Class names by number.
+        keypoints: Number of keypoint values that may follow a box; they are ignored.
 
     Raises:
-        LabelError: If a line is something else.
+        LabelError: If a line has another format.
     """
     try:
         lines = label.read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise LabelError('it cannot be read as text') from error
+        raise LabelError('it is not readable as UTF-8 text') from error
     items = []
     for number, line in enumerate(lines, 1):
         if line.strip():
@@ -126,10 +126,10 @@ def read(
 
 
 def _keypoints(file: Path | None, settings: dict[str, Any]) -> int:
-    """How many numbers of keypoints follow each box, as ``kpt_shape`` says."""
+    """Return the number of keypoint values per box, from ``kpt_shape``."""
     shape = settings.get('kpt_shape', [0])
     if not isinstance(shape, list) or not all(type(number) is int for number in shape):
-        raise UserError(f'kpt_shape of {file} is {shape!r}; write [points, 2 or 3]')
+        raise UserError(f'kpt_shape in {file} is {shape!r}; write [points, 2] or [points, 3]')
     return math.prod(shape)
 
 
@@ -137,13 +137,13 @@ def _item(words: list[str], size: tuple[int, int], classes: Sequence[str], keypo
     try:
         numbers = [float(word) for word in words]
     except ValueError:
-        raise LabelError(f'{" ".join(words)[:40]!r} are not all numbers') from None
+        raise LabelError(f'{" ".join(words)[:40]!r} contains a word that is not a number') from None
     if not all(map(math.isfinite, numbers)):
-        raise LabelError(f'{" ".join(words)[:40]!r} are not all finite numbers')
+        raise LabelError(f'{" ".join(words)[:40]!r} contains a number that is not finite')
     label, values = numbers[0], numbers[1:]
     if label not in range(len(classes)):
         raise LabelError(
-            f'there is no class {words[0]}, only 0 to {len(classes) - 1} ({", ".join(classes[:5])}'
+            f'class {words[0]} is not in 0 to {len(classes) - 1} ({", ".join(classes[:5])}'
             f'{", ..." if len(classes) > 5 else ""})'
         )
     if keypoints and len(values) == 4 + keypoints:
@@ -152,12 +152,12 @@ def _item(words: list[str], size: tuple[int, int], classes: Sequence[str], keypo
         values = values[:4]  # a confidence follows
     if len(values) < 4 or len(values) % 2:
         raise LabelError(
-            f'{counted(len(values), "number")} after the class, neither a box of 4 nor pairs of '
-            'a polygon'
+            f'{counted(len(values), "number")} after the class are neither a box (4) nor a polygon '
+            '(pairs)'
         )
     if min(values) < -_OVER or max(values) > 1 + _OVER:
         beyond = next(value for value in values if not -_OVER <= value <= 1 + _OVER)
-        raise LabelError(f'{beyond:g} is no fraction of the image, which is between 0 and 1')
+        raise LabelError(f'{beyond:g} is not a fraction of the image between 0 and 1')
     if len(values) == 4:
         return _box_item(classes[int(label)], values, size)
     points = [
@@ -173,7 +173,7 @@ def _item(words: list[str], size: tuple[int, int], classes: Sequence[str], keypo
 
 
 def _box_item(name: str, values: Sequence[float], size: tuple[int, int]) -> Item:
-    """An object of a box: its middle, width and height as shares of the image."""
+    """Create an object from center, width and height of a box as fractions of the image."""
     edges, cut = [], False
     for middle, length, side in zip(values[:2], values[2:], size, strict=True):
         low, high = middle - length / 2, middle + length / 2
@@ -184,7 +184,7 @@ def _box_item(name: str, values: Sequence[float], size: tuple[int, int]) -> Item
 
 
 def _beyond(low: float, high: float, side: int) -> bool:
-    """Whether shares of a side lie over its ends by half a pixel, more than rounding makes."""
+    """Return whether fractions of a side exceed it by half a pixel, more than by rounding."""
     return low * side < -0.5 or (high - 1) * side > 0.5
 
 
@@ -195,7 +195,7 @@ def _extent(width: float, height: float) -> tuple[float, float]:
 
 
 def _pair(image: Path) -> Pair:
-    """An image and its text file: in ``labels`` beside ``images``, or beside the image."""
+    """Return an image with its text file, in ``labels`` next to ``images`` or next to the image."""
     elsewhere = replace_folder(image, _IMAGE_FOLDERS, 'labels')
     for label in (elsewhere, image):
         if label and label.with_suffix('.txt').is_file():
@@ -204,7 +204,7 @@ def _pair(image: Path) -> Pair:
 
 
 def _orphans(found: Found) -> Iterator[Path]:
-    """Yield the text files beside those that were read which belong to no image."""
+    """Yield text files without an image in the folders of the label files."""
     labels = {pair.label for pair in found.pairs() if pair.label}
     for folder in sorted({label.parent for label in labels}):
         for path in sorted(folder.glob('*.txt')):
@@ -213,13 +213,13 @@ def _orphans(found: Found) -> Iterator[Path]:
 
 
 def _find_settings(root: Path) -> Path | None:
-    """The YAML file of a set, None if there is none."""
+    """Return the YAML file of a dataset, or None if it is missing."""
     files = [path for path in sorted(root.glob('*')) if path.suffix in ('.yaml', '.yml')]
     usual = [path for path in files if path.stem in ('data', 'dataset')]
     if len(files) > 1 and len(usual) != 1:
         raise UserError(
-            f'{root} has several YAML files, {", ".join(path.name for path in files)}; keep the '
-            'one that describes the set, under the name data.yaml'
+            f'{root} contains several YAML files ({", ".join(path.name for path in files)}); keep '
+            'only the one that describes the dataset, as data.yaml'
         )
     return (usual or files or [None])[0]
 
@@ -229,9 +229,9 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = ' '.join(str(error).split())
-        raise UserError(f'{file} cannot be read as YAML: {reason}; correct it') from error
+        raise UserError(f'{file} is not valid YAML ({reason}); correct the file') from error
     if not isinstance(content, dict):
-        raise UserError(f"{file} holds no keys and values; write at least 'names: [...]' into it")
+        raise UserError(f"{file} contains no keys; add at least 'names: [...]'")
     return content
 
 
@@ -243,7 +243,8 @@ def _yaml_names(file: Path | None, settings: dict[str, Any]) -> tuple[str, ...] 
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise UserError(
-            f"'names' of {file} must be a list of classes, or give each a number from 0; correct it"
+            f"'names' in {file} is not valid; write a list of classes, or a mapping of numbers "
+            'from 0 to classes'
         )
     return tuple(map(str, names))
 
@@ -251,24 +252,27 @@ def _yaml_names(file: Path | None, settings: dict[str, Any]) -> tuple[str, ...] 
 def _yaml_images(
     root: Path, file: Path | None, settings: dict[str, Any], split: str
 ) -> dict[Path, None]:
-    """The images of a split as the YAML file lists it, in order; none if it does not."""
+    """Return the images of a split of the YAML file, in order, empty without this split."""
     value = settings.get(split, settings.get('valid') if split == 'val' else None)
     images: dict[Path, None] = {}
     for entry in [value] if isinstance(value, str) else value or []:
         place = _resolve(root, file, settings, str(entry))
         if place:
             images.update(dict.fromkeys(_images_at(place, root)))
-        elif split != 'test':  # which is often named and not shipped
+        elif split != 'test':  # often listed but not shipped
             raise UserError(
-                f"'{split}' of {file} is {str(entry)!r}, which is not there; write the folder "
-                'relative to the file'
+                f"'{split}' in {file} is {str(entry)!r}, which does not exist; write the path "
+                'relative to this file'
             )
     return images
 
 
 def _resolve(root: Path, file: Path, settings: dict[str, Any], entry: str) -> Path | None:
-    """Where an entry lies. ``path`` of a set that was moved, and the ``../`` that some exports
-    write by mistake, lead nowhere; then the folder of the set itself counts."""
+    """Return the path of an entry, or None if it does not exist.
+
+    The ``path`` of a dataset that was moved, and a wrong ``../`` of some exporters, do not exist;
+    the folder of the dataset is tried last.
+    """
     inside = Path(*(part for part in Path(entry).parts if part != '..'))
     base = file.parent / str(settings.get('path') or '')
     for place in (base / entry, file.parent / entry, root / inside):
@@ -278,20 +282,20 @@ def _resolve(root: Path, file: Path, settings: dict[str, Any], entry: str) -> Pa
 
 
 def _images_at(place: Path, root: Path) -> Iterator[Path]:
-    """The images below a folder, or those that a text file lists."""
+    """Yield the images below a folder, or the images that a text file lists."""
     if place.is_dir():
         yield from find_images(place)
         return
     for line in place.read_text(encoding='utf-8', errors='replace').splitlines():
         if line.strip():
             path = Path(line.strip())
-            # Darknet's lists begin where it is started, with a folder above the set
+            # Darknet's lists are relative to its working directory, above the dataset
             places = [place.parent / path, root / path, root / Path(*path.parts[1:])]
             yield next(filter(Path.is_file, places), places[0])
 
 
 def _listed_names(root: Path) -> tuple[str, ...] | None:
-    """The classes in a file with one on each line, None if there is none."""
+    """Return the classes in a file with one class per line, or None without such a file."""
     for path in sorted(root.rglob('*')):
         if path.name in _NAME_FILES or path.suffix == '.names':
             lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
