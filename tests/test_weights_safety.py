@@ -126,7 +126,10 @@ with pytest.MonkeyPatch.context() as patch:
         ),
         'torch list': ('holds a list, and', torch_bytes([1, 2])),
         'torch tensor': ('holds a Tensor, and', torch_bytes(torch.zeros(2))),
-        'torch, no tensors': ('holds no tensors with the published names', torch_bytes({'model': {}})),
+        'torch, no tensors': (
+            'holds no tensors with the published names',
+            torch_bytes({'model': {}}),
+        ),
         'torch, another model': (
             'holds no tensors with the published names',
             torch_bytes({'state_dict': {'conv1.weight': torch.zeros(2, 2)}}),
@@ -193,7 +196,10 @@ with pytest.MonkeyPatch.context() as patch:
             'a state for function',
             b'\x80\x04cnumpy.core.multiarray\n_reconstruct\n}X\x01\x00\x00\x00aK\x01sb.',
         ),
-        'memo without memory': ('holds no tensors with the published names', b'\x80\x04}r\xff\xff\xff\xff.'),
+        'memo without memory': (
+            'holds no tensors with the published names',
+            b'\x80\x04}r\xff\xff\xff\xff.',
+        ),
         'bytes without end': (
             'cannot be read as a P',
             b'\x80\x04}X\x01\x00\x00\x00a\x8e' + struct.pack('<Q', 2**62) + b's.',
