@@ -286,7 +286,7 @@ def test_checkpoint_that_is_none(refused, shapes_root, tmp_path, content, words)
 def test_a_checkpoint_from_elsewhere_is_made_plain_by_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(dict(state_dict=dict(a=torch.ones(2)), meta=Path('x')), 'foreign.pth')
-    with pytest.raises(UserError, match='if you trust where it is from') as error:
+    with pytest.raises(UserError, match='if you trust its origin') as error:
         read_weights('foreign.pth')
     (program,) = re.findall(r'`python -c "(.*)"`$', str(error.value))
     exec(program, {})

@@ -18,6 +18,7 @@ from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from weight_server import serving
 
+from dsnet_mm.engine.checkpoint import read_checkpoint
 from dsnet_mm.engine.initial_weights import check_initial_weights, read_load_from
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
@@ -78,6 +79,12 @@ def test_the_first_use_downloads_and_the_second_needs_no_server(server, tmp_path
     load_checkpoint(model, ADDRESS, strict=True)
     assert torch.equal(model.state_dict()[WEIGHT], published()['patch_embed1.proj.weight'])
     assert len(server.requests) == 1
+
+
+def test_an_address_is_a_checkpoint_to_evaluate(server):
+    checkpoint = read_checkpoint(ADDRESS)
+    weight = checkpoint['state_dict'][f'backbone.{WEIGHT}']
+    assert torch.equal(weight, published()['patch_embed1.proj.weight'])
 
 
 def test_the_loader_reads_no_pickled_objects(server):

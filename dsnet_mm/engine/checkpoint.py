@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
 from dsnet_mm.models.strict_backbone import misfit
+from dsnet_mm.weights.address import local_file
+from dsnet_mm.weights.published_files import PREFIX
 from dsnet_mm.weights.safetensors_format import SUFFIX, read_safetensors
 
 
@@ -50,6 +52,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def _load(path: str) -> Any:
+    if path.startswith(PREFIX):
+        path = str(local_file(path))
     if not osp.isfile(path):
         raise UserError(f'{path} is not a file; pass the path of a checkpoint (.pth)')
     if path.endswith(SUFFIX):
