@@ -85,9 +85,10 @@ def test_training_step(options):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which(os.environ.get('CXX', 'g++')), reason='no C++ compiler')
-def test_the_default_backend():
-    """In PyTorch 2.12 it takes no convolution whose bias is part of a calculated vector."""
-    block = DSBlock(8, num_heads=1, grid_stride=4, align=False, mlp_ratio=0).eval()
+def test_the_default_backend_compiles_a_block_with_alignment_and_mlp():
+    block = DSBlock(8, num_heads=1, grid_stride=4, mlp_ratio=1).eval()
+    assert block.alignment is not None
+    assert block.ffn is not None
     x = torch.rand(1, 8, 9, 13)
     with torch.no_grad():
         assert_close([torch.compile(block, fullgraph=True)(x)], [block(x)])

@@ -3,9 +3,8 @@
 "Dual-stream Network for Visual Recognition", https://arxiv.org/abs/2105.14734. The order of
 channels and the resizing, which the paper leaves open, follow SteveTsui/DS-Net and PaddleClas.
 
-:mod:`.ds_block` computes the same seven steps faster and with less memory. The tests compare both,
-and the benchmark measures both. They share parameters, not code: here 1x1 convolutions run at
-full resolution, attention maps are in memory, and maps are NCHW.
+:mod:`.ds_block` computes the same seven steps faster and with less memory. The tests compare both.
+Here 1x1 convolutions run at full resolution, attention maps are in memory, and maps are NCHW.
 
 Shapes: B batch, C channels, (H, W) the full resolution, (h, w) the global grid, N = h * w.
 """
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ds_block import DSBlock, GlobalPropagation, InterScaleAlignment
+from .ds_block import DSBlock, InterScaleAlignment
 from .dsnet import DSNet
 
 
@@ -39,7 +38,8 @@ def ds_block(block: DSBlock, x: Tensor) -> Tensor:
     # 4. Propagate the global stream within its scale: self-attention on a small grid.
     if global_dims:
         tokens = to_tokens(resize(global_, grid))
-        tokens = tokens + self_attention(block.global_prop, tokens)
+        layer = block.global_prop
+        tokens = tokens + attention(layer, *layer.qkv(layer.norm(tokens)).chunk(3, dim=-1))
 
         # 5. Align the streams across scales: cross-attention from each to the other.
         if block.alignment is not None:
@@ -53,12 +53,6 @@ def ds_block(block: DSBlock, x: Tensor) -> Tensor:
     if block.ffn is not None:
         x = x + block.drop_path(block.ffn.fc2(block.ffn.act(block.ffn.fc1(block.norm2(x)))))
     return x
-
-
-def self_attention(layer: GlobalPropagation, tokens: Tensor) -> Tensor:
-    """Attend within the global stream: (B, N, C_g) -> the same shape."""
-    q, k, v = layer.qkv(layer.norm(tokens)).chunk(3, dim=-1)
-    return attention(layer, q, k, v)
 
 
 def align(layer: InterScaleAlignment, local: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
