@@ -34,14 +34,13 @@ RUN_BY = {
     'pip install ".[export]"': (
         'test_installed.py::test_installing_the_wheel_brings_no_torch_but_for_extras'
     ),
-    'pip install tensorboard': 'test_plot_log.py::test_documented_settings_of_tensorboard',
+    'pip install tensorboard': 'test_own_data.py::test_documented_settings_of_tensorboard',
     'python -c "import dsnet_mm; print(dsnet_mm.configs_dir())"': (
         'test_readme.py::test_inline_commands'
     ),
     'python -m dsnet_mm': 'test_readme.py::test_inline_commands',
     'python -m pytest tests/test_golden.py': 'test_weights_docs.py::test_commands_and_configs',
     'python tools/benchmark.py': 'test_benchmark.py::test_tool',
-    'python tools/benchmark_data.py': 'test_loading.py::test_the_documented_command',
     'python tools/check_data.py': 'test_own_data.py::test_convert_and_check',
     'python tools/compare.py': 'test_compare.py::test_what_the_docs_tell_to_type',
     'python tools/convert_data.py': 'test_own_data.py::test_convert_and_check',
@@ -49,11 +48,9 @@ RUN_BY = {
     'python tools/export.py': 'test_export.py::test_the_documented_commands',
     'python tools/get_weights.py': 'test_weights_docs.py::test_commands_and_configs',
     'python tools/make_shapes.py': 'test_pretrain.py::test_commands',
-    'python tools/memorise.py': 'test_memorise.py::test_the_tool',
     'python tools/model_info.py': (
         'test_model_info.py::test_documentation_shows_what_the_tool_makes'
     ),
-    'python tools/plot_log.py': 'test_plot_log.py::test_the_documented_command',
     'python tools/predict.py': 'test_own_data.py::test_detect',
     'python tools/show_streams.py': 'test_streams.py::test_the_tool',
     'python tools/test.py configs/finetune': 'test_own_data.py::test_train_and_test',

@@ -18,15 +18,16 @@ from mmdet.evaluation import CocoMetric
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, VISBACKENDS
 from mmengine.runner import load_checkpoint, set_random_seed
+from mmengine.visualization import Visualizer
 from test_check_data import ENTRY_FAULTS
 from test_convert_data import CLASSES, build
 from test_predict import make_detector
 
 from dsnet_mm.engine import initial_weights
+from dsnet_mm.engine.config import load_config
 from dsnet_mm.engine.initial_weights import check_initial_weights
-from dsnet_mm.engine.launch import load_config
 from dsnet_mm.errors import UserError
 
 TEXT = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8')
@@ -297,6 +298,18 @@ def test_weights_of_a_detector(tmp_path):
         or not torch.equal(states[0][key], states[1][key])
     }  # fmt: skip
     assert left == {'bbox_head.retina_cls.weight', 'bbox_head.retina_cls.bias'}
+
+
+def test_documented_settings_of_tensorboard(tmp_path):
+    (block,) = (part for part in TEXT.split('```python\n') if 'Tensorboard' in part)
+    path = tmp_path / 'config.py'
+    coco = ROOT / 'configs' / 'retinanet_dsnet_t_fpn_1x_coco.py'
+    path.write_text(f'_base_ = {str(coco)!r}\n{block.split("```")[0]}')
+    backends = Config.fromfile(path).visualizer.vis_backends
+    assert [backend.type for backend in backends] == ['LocalVisBackend', 'TensorboardVisBackend']
+    assert all(VISBACKENDS.get(backend.type) for backend in backends)
+    Visualizer(vis_backends=backends, save_dir=str(tmp_path)).add_scalar('loss', 1.0, 1)
+    assert list(tmp_path.rglob('events.out.tfevents*'))
 
 
 # What is seen where a set does not fit

@@ -19,8 +19,9 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from dsnet_mm.data.locate import check_data, find_paths, set_data_root
-from dsnet_mm.engine import SafeCheckpointHook, StopAtNaNHook
-from dsnet_mm.engine.launch import draw_predictions, load_config
+from dsnet_mm.engine.config import load_config
+from dsnet_mm.engine.evaluate import draw_predictions
+from dsnet_mm.engine.hooks import SafeCheckpointHook, StopAtNaNHook
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
 from dsnet_mm.weights.convert import classifier_skeleton

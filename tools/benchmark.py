@@ -17,7 +17,7 @@ from dsnet_mm.analysis import report
 from dsnet_mm.analysis.benchmark import DTYPES, PARTS, Setting, benchmark
 from dsnet_mm.engine.options import check_at_least_one
 from dsnet_mm.errors import UserError, run_cli
-from dsnet_mm.files import check_free, check_place, written_whole
+from dsnet_mm.files import check_free, written_whole
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -77,7 +77,6 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     for path in filter(None, (args.json, args.markdown, args.plot)):
         check_free(Path(path), args.force)
-        check_place(Path(path))
     if args.plot and not args.plot.endswith(('.png', '.svg')):
         raise UserError(f'--plot {args.plot} must end in .png or .svg')
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')

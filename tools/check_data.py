@@ -12,7 +12,7 @@ from rich.progress import track
 
 from dsnet_mm.data.checking import drawing, report
 from dsnet_mm.data.checking.check import check_set
-from dsnet_mm.engine.launch import load_config
+from dsnet_mm.engine.config import load_config
 from dsnet_mm.errors import UserError, counted, run_cli
 from dsnet_mm.files import check_empty
 

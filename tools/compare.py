@@ -18,13 +18,13 @@ from rich.progress import track
 
 from dsnet_mm.comparison.cost import count_costs
 from dsnet_mm.comparison.plot import plot
-from dsnet_mm.comparison.results import Result
-from dsnet_mm.comparison.running import Launch, to_do, train_all
-from dsnet_mm.comparison.runs import Run, find_runs
+from dsnet_mm.comparison.scheduler import Launch, to_do, train_all
 from dsnet_mm.comparison.suites import SUITES, Entry, Suite, get_suite
+from dsnet_mm.comparison.summary import Result
 from dsnet_mm.comparison.table import to_csv, to_markdown
 from dsnet_mm.comparison.verdict import answer
-from dsnet_mm.engine.launch import load_config
+from dsnet_mm.comparison.work_dir_reader import Run, find_runs
+from dsnet_mm.engine.config import load_config
 from dsnet_mm.engine.options import Settings, check_at_least_one
 from dsnet_mm.errors import UserError, counted, run_cli
 from dsnet_mm.files import check_folder, written_whole

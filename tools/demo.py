@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 
 from dsnet_mm.data.shapes import ShapesDetection
-from dsnet_mm.engine.launch import evaluate, load_config, train
+from dsnet_mm.engine.config import load_config
+from dsnet_mm.engine.evaluate import evaluate
 from dsnet_mm.engine.options import check_at_least_one
+from dsnet_mm.engine.train import train
 from dsnet_mm.environment import configs_dir
 from dsnet_mm.errors import run_cli
 from dsnet_mm.files import make_folder

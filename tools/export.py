@@ -19,7 +19,7 @@ from dsnet_mm.engine.export import (
     to_onnx,
 )
 from dsnet_mm.errors import UserError, run_cli
-from dsnet_mm.files import check_folder, check_free, written_whole
+from dsnet_mm.files import check_free, written_whole
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,7 +56,6 @@ def main() -> None:
     if out.suffix != '.onnx':
         raise UserError(f'the graph {out} must end in .onnx; give CONFIG [CHECKPOINT] OUT.onnx')
     check_free(out, args.force)
-    check_folder(out.parent)
     for module in ('onnx', 'onnxruntime') if args.check else ('onnx',):
         needed(module)
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from dsnet_mm.data.pictures import VIDEOS, Video, find_images, write_video
-from dsnet_mm.engine.launch import load_config
+from dsnet_mm.engine.config import load_config
 from dsnet_mm.engine.predict import CocoResults, Predictor, on_frames, on_images
 from dsnet_mm.errors import UserError, counted, run_cli
 from dsnet_mm.files import check_empty, written_whole

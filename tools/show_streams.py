@@ -11,10 +11,10 @@ import mmcv
 
 from dsnet_mm.analysis.streams import draw, find_block, look
 from dsnet_mm.data.pictures import read_image
-from dsnet_mm.engine.launch import load_config
+from dsnet_mm.engine.config import load_config
 from dsnet_mm.engine.predict import Predictor
 from dsnet_mm.errors import UserError, run_cli
-from dsnet_mm.files import check_free, check_place
+from dsnet_mm.files import check_free
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,7 +39,6 @@ def main() -> None:
     if out.suffix not in ('.png', '.svg'):
         raise UserError(f'--out {out} must end in .png or .svg')
     check_free(out, args.force)
-    check_place(out)
     path = Path(args.image)
     if not path.is_file():
         raise UserError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dsnet_mm.engine.launch import evaluate, load_config
+from dsnet_mm.engine.config import load_config
+from dsnet_mm.engine.evaluate import evaluate
 from dsnet_mm.engine.options import add_shared_options
 from dsnet_mm.errors import run_cli
 from dsnet_mm.files import check_empty, check_free

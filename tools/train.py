@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from dsnet_mm.engine.launch import load_config, train
+from dsnet_mm.engine.config import load_config
 from dsnet_mm.engine.options import add_shared_options
+from dsnet_mm.engine.train import train
 from dsnet_mm.errors import run_cli
 
 

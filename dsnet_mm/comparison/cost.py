@@ -10,8 +10,8 @@ from dsnet_mm.analysis.benchmark import Setting, Spread, benchmark
 from dsnet_mm.analysis.building import build_model
 from dsnet_mm.analysis.macs import count_model_macs, count_parameters
 
-from .results import Cost
 from .suites import Entry
+from .summary import Cost
 
 ROUNDS = 10
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .results import Result
 from .suites import Part, Suite
+from .summary import Result
 
 COSTS = {
     'G MACs': lambda result: result.cost.macs / 1e9 if result.cost else None,

@@ -10,7 +10,7 @@ from dsnet_mm.data.shapes import ShapesDetection
 from dsnet_mm.environment import configs_dir
 from dsnet_mm.errors import UserError
 
-from .published import CLAIMS, PUBLISHED, Published
+from .paper_claims import CLAIMS, PUBLISHED, Published
 
 R50, SWIN_T = 'ResNet-50', 'Swin-T'
 BASELINES = (R50, SWIN_T)

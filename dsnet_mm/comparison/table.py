@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dsnet_mm.analysis.tables import markdown
 from dsnet_mm.weights.fit import listing
 
-from .results import Result, Summary, pooled_spread
-from .runs import FIGURES, KINDS, State
 from .suites import Entry, Part, Suite
+from .summary import Result, Summary, pooled_spread
 from .verdict import SPREAD, Answer
+from .work_dir_reader import FIGURES, KINDS, State
 
 HEADINGS = dict(zip(FIGURES, ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl'), strict=True))
 NOTHING = '-'

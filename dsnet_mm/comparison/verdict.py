@@ -23,9 +23,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .results import Result, Summary
-from .runs import State
 from .suites import Question
+from .summary import Result, Summary
+from .work_dir_reader import State
 
 SPREAD = 0.15
 """Standard deviation of COCO AP over runs, in percent points, where too few were measured."""

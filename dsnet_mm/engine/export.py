@@ -17,10 +17,11 @@ from mmdet.models.task_modules.coders.delta_xywh_bbox_coder import delta2bbox
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from dsnet_mm.analysis.building import build_model, initialize, read_config
 from dsnet_mm.errors import UserError
 
+from .building import build_model, initialize
 from .checkpoint import check_fit, read_checkpoint
+from .config import load_config
 
 PARTS = ('backbone', 'neck', 'detector')
 OPSET = 17  # the first with LayerNormalization; newer ones give nothing to these models
@@ -168,7 +169,7 @@ def _check_is_retinanet(model: nn.Module, config: str) -> None:
 
 def describe(part: Part, config: str, checkpoint: str | None) -> dict[str, str]:
     """Return what a user of the graph has to know: how images are prepared, and the classes."""
-    cfg = read_config(config)
+    cfg = load_config(config)
     settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     names = ('mean', 'std', 'bgr_to_rgb', 'to_rgb', 'pad_size_divisor')
     resize = _resize_of(cfg)

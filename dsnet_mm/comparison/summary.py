@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .runs import Run, State
 from .suites import Entry
+from .work_dir_reader import Run, State
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Result:
         return [run for run in self.runs if run.state is State.FINISHED]
 
     def ap(self, kind: str, figure: str = 'mAP') -> Summary:
-        """Summarise one of :data:`~.runs.FIGURES` of 'box' or 'mask' AP, in percent."""
+        """Summarise one of :data:`~.work_dir_reader.FIGURES` of 'box' or 'mask' AP, in percent."""
         return Summary.of(run.ap.get(kind, {}).get(figure) for run in self.finished)
 
     @property
