@@ -35,9 +35,9 @@ train.py DEMO --data-root SHAPES --resume none.pth | none.pth is no file
 train.py DEMO --data-root SHAPES --resume text.txt | text.txt is damaged
 train.py DEMO --data-root SHAPES --resume list.pth | list.pth has no state_dict
 train.py DEMO --data-root SHAPES --launcher mine | choose from
-train.py DEMO --cfg-options lr | --cfg-options lr lacks a value, write KEY=VALUE
+train.py DEMO --cfg-options lr | --cfg-options lr lacks a value; write KEY=VALUE
 train.py DEMO --cfg-options param_scheduler.9.end=1 | param_scheduler.9.end=1 does not fit
-train.py DEMO --cfg-options train_pipeline=[(1,2 | cannot be read, correct it
+train.py DEMO --cfg-options train_pipeline=[(1,2 | cannot be parsed; correct it
 train.py DEMO --data-root SHAPES --cfg-options model.backbone=x | set the type in model.backbone
 train.py DEMO --data-root SHAPES --cfg-options load_from=none.pth | is missing; correct its path
 train.py DEMO --data-root SHAPES --cfg-options load_from=text.txt | text.txt is damaged
@@ -97,9 +97,9 @@ predict.py DEMO other.pth picture.png --out text.txt | text.txt is not a folder;
 predict.py DEMO other.pth picture.png --out text.txt --force | text.txt is not a folder
 predict.py DEMO other.pth picture.png --out text.txt/x | cannot be created: text.txt is not a folder
 predict.py DEMO other.pth drawn/pictures --out drawn --force | is where the pictures go; name
-predict.py DEMO other.pth picture.png --device tpu | --device tpu is not of this machine; give cpu
+predict.py DEMO other.pth picture.png --device tpu | has no device tpu; pass --device cpu
 predict.py DEMO none.pth picture.png | none.pth is no file
-predict.py CLASSIFIER other.pth picture.png | is not of a detector
+predict.py CLASSIFIER other.pth picture.png | is not the config of a detector
 show_streams.py DEMO other.pth none.jpg | none.jpg does not exist
 show_streams.py DEMO other.pth half.png | half.png cannot be read as an image
 show_streams.py DEMO other.pth empty.png | empty.png cannot be read as an image; remove
@@ -108,7 +108,7 @@ show_streams.py DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside of
 show_streams.py DEMO other.pth picture.png --out x.txt | --out x.txt must end in .png or .svg
 show_streams.py DEMO other.pth picture.png --out text.txt/x.png | text.txt is not a folder
 show_streams.py DEMO other.pth picture.png --out folder.png --force | folder.png is a folder; choose
-show_streams.py DEMO other.pth picture.png --out picture.png | picture.png stands already
+show_streams.py DEMO other.pth picture.png --out picture.png | picture.png already exists
 export.py none.py out.onnx | none.py is not a file; pass the path
 export.py syntax.py out.onnx | syntax.py cannot be read as a config
 export.py CONFIG other.pth | the graph other.pth must end in .onnx
@@ -118,7 +118,7 @@ export.py CONFIG out.onnx --size 320 | --size 320 is no size
 export.py CONFIG out.onnx --size 0x320 | --size 0x320 is no size
 export.py DEMO text.txt/out.onnx | text.txt is not a folder; choose another
 compare.py --suite mine | choose from
-compare.py --only nothing | no config of the suite shapes matches nothing; they are
+compare.py --only nothing | no config of the suite shapes matches nothing; choose
 compare.py --seeds 0 | --seeds 0 must be at least 1
 compare.py --work-dirs text.txt | cannot be created: text.txt is not a folder; choose another
 compare.py --work-dirs folder | none of these runs in folder is finished

@@ -325,7 +325,7 @@ def test_a_verdict_on_an_altered_run_says_so():
     found = ask(6.4, altered, other)
     assert (found.verdict, found.caveat) == (
         'reproduced',
-        'runs of a were not set as their configs are, or are not known to be',
+        'runs of a had other settings than their configs',
     )
     assert ask(6.4, other, altered).caveat == found.caveat
     assert ask(6.4, other, other).caveat == ''
@@ -509,7 +509,7 @@ def test_tool_compares_recorded_runs_of_the_paper(compare, tmp_path, monkeypatch
     verdicts = [row['verdict'] for row in table_rows(written, 'Differences')]
     short = [
         f'; runs of {detector}_dsnet_s_fpn_1x_coco and {detector}_r50_fpn_1x_coco'
-        ' were not set as their configs are, or are not known to be'
+        ' had other settings than their configs'
         for detector in ('retinanet', 'mask_rcnn', 'mask_rcnn')
     ]  # the recorded configs lack most settings
     assert verdicts[:4] == [

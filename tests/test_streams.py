@@ -93,7 +93,7 @@ def test_the_tool(detector, tmp_path, monkeypatch):
     assert run('--at', 79, 59) is None
     drawn = cv2.imread(str(out))
     assert drawn.shape[1] > 4 * drawn.shape[0]
-    assert 'streams.png stands already' in run()
+    assert 'streams.png already exists' in run()
     for arguments, words in (
         (['--at', 80, 0], 'is outside of'),
         (['--stage', 5], 'stage 5 does not exist'),

@@ -241,7 +241,7 @@ def test_another_arch_than_asked_for(tmp_path):
 def test_target_is_written_over_only_by_force(tmp_path):
     source, target = write(tmp_path, torch_bytes(published())), tmp_path / 'out.pth'
     target.write_bytes(b'mine')
-    with pytest.raises(UserError, match='stands already'):
+    with pytest.raises(UserError, match='already exists'):
         convert(source, target)
     assert target.read_bytes() == b'mine'
     convert(source, target, force=True)
@@ -261,7 +261,7 @@ def test_force_does_not_harm_the_target_when_the_source_is_bad(tmp_path):
     [
         ('source', 'is the source itself'),
         ('.', 'is a folder'),
-        ('source/out.pth', 'cannot be written'),
+        ('source/out.pth', 'source is not a folder'),
         ('x' * 300, 'cannot be written'),
         ('full/out.pth', 'cannot be written'),
     ],
@@ -304,7 +304,7 @@ def test_tool(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert 'matched   199 of 199 tensors' in said
     assert f"init_cfg=dict(type='Pretrained', checkpoint='{target}')" in said
-    assert 'stands already' in run(source, target)
+    assert 'already exists' in run(source, target)
     assert run(source, target, '--force') == 0
     assert 'does not fit a DS-Net' in run(source, tmp_path / 'b.pth', '--arch', 'small')
     assert 'holds no model_ema' in run(source, tmp_path / 'b.pth', '--ema')

@@ -371,7 +371,7 @@ def test_a_file_fetched_by_hand(pdparams, tmp_path, monkeypatch, pack):
     assert run_tool(monkeypatch, 'tiny', '--from', 'mine', '--out', 'here/out.pth') == 0
     assert_usable('here/out.pth')
     assert pdparams.requests == []
-    assert 'stands already' in run_tool(
+    assert 'already exists' in run_tool(
         monkeypatch, 'tiny', '--from', 'mine', '--out', 'here/out.pth'
     )
     assert 'cannot be read' in run_tool(monkeypatch, 'tiny', '--from', 'yours')

@@ -1,4 +1,4 @@
-"""Parameters, MACs and latency of the detectors of a suite."""
+"""Count parameters and MACs, and measure latency, of the detectors of a suite."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def count_costs(
     latency: bool = False,
     report: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Cost]:
-    """Count parameters and MACs, and measure the latency if asked to.
+    """Count parameters and MACs, and optionally measure the latency.
 
     Latency is the median time of a prediction of one image, decoding and NMS included, in float32
     on a GPU if there is one. All detectors are measured in turns.

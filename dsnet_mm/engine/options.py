@@ -1,4 +1,4 @@
-"""Command-line options that the tools share."""
+"""Command-line options shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dsnet_mm.errors import UserError
 
 
 class LocalRank(argparse.Action):
-    """Hand the rank that a launcher passes as an option on to mmengine, which reads it there."""
+    """Pass the rank in the option of a launcher to mmengine, as an environment variable."""
 
     def __call__(self, parser, namespace, value, option_string=None) -> None:
         """Store ``value`` unless the launcher has set the variable itself."""
@@ -22,18 +22,20 @@ class Settings(DictAction):
     """Read settings of a config, KEY=VALUE each."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Store them as a dict; end with a sentence if one lacks a value."""
+        """Store the settings as a dict; report a setting without a value."""
         for setting in values:
             if '=' not in setting:
-                parser.error(f'{option_string} {setting} lacks a value, write KEY=VALUE')
+                parser.error(f'{option_string} {setting} lacks a value; write KEY=VALUE')
         try:
             super().__call__(parser, namespace, values, option_string)
         except AssertionError as error:
-            parser.error(f'{option_string} {" ".join(values)} cannot be read, correct it ({error})')
+            parser.error(
+                f'{option_string} {" ".join(values)} cannot be parsed; correct it ({error})'
+            )
 
 
 def check_at_least_one(args: argparse.Namespace, *names: str) -> None:
-    """Refuse options that count something and are below 1; one that was not given is None.
+    """Check that the given numbers are at least 1; an omitted option is None.
 
     Raises:
         UserError: If there is one.
@@ -45,7 +47,7 @@ def check_at_least_one(args: argparse.Namespace, *names: str) -> None:
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options which training and testing have in common."""
+    """Add the options that training and testing share."""
     parser.add_argument('--work-dir', help='folder of logs and checkpoints')
     parser.add_argument('--data-root', metavar='DIR', help="folder of the data, not the config's")
     parser.add_argument(

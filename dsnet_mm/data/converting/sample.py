@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dsnet_mm.data.image_files import SUFFIXES
-
 ALL = 'all'
 """The split of a set that is not divided."""
 
@@ -106,11 +104,6 @@ def split_of(path: Path) -> str:
     """The split that a folder in ``path``, relative to the set, names: ``valid`` is ``val``."""
     named = (_SPLITS.get(part.lower().removesuffix('2017')) for part in path.parent.parts)
     return next(filter(None, named), ALL)
-
-
-def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, in order."""
-    return sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
 
 
 def replace_folder(path: Path, old: tuple[str, ...], new: str) -> Path | None:
