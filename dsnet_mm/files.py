@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and whether there is a place for them."""
+"""Check places for files, and write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .errors import UserError
 
 
 def make_folder(path: str | Path, option: str) -> None:
-    """Make a folder unless it stands, and look whether files can be written there.
+    """Create a folder unless it exists, and check by writing that it is writable.
 
     Args:
         path: The folder.
-        option: Names another one, such as ``--work-dir``.
+        option: The option that chooses another folder, such as ``--work-dir``.
 
     Raises:
-        UserError: If a file is in the way, or the system lets nothing be written there.
+        UserError: If the folder cannot be created or is not writable.
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
@@ -27,77 +27,67 @@ def make_folder(path: str | Path, option: str) -> None:
             file.write(b'1')
     except OSError as error:
         in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
-        reason = 'a file is in its place or above it' if in_the_way else error.strerror
+        reason = 'a file has its name or that of a parent' if in_the_way else error.strerror
         raise UserError(
-            f'nothing can be written to the folder {path} ({reason}); mend that, or name another '
-            f'folder by {option}'
+            f'the folder {path} is not writable ({reason}); fix that, or pass another folder as '
+            f'{option}'
         ) from error
 
 
-def check_place(path: Path) -> None:
-    """Look whether a file can be written, before the work whose outcome it is to hold.
-
-    Raises:
-        UserError: If its folder is missing or is not to be written to.
-    """
-    if not path.parent.is_dir():
-        raise UserError(
-            f'{path} cannot be written; choose another place or make the folder {path.parent}'
-        )
-    check_folder(path.parent)
-
-
 def check_folder(path: Path) -> None:
-    """Look whether ``path`` can take files, or can become a folder that does; nothing is made.
+    """Check that a folder is writable or can be created, without creating it.
 
     Raises:
-        UserError: If it cannot.
+        UserError: If the folder is not writable or cannot be created.
     """
     there = path
-    while not os.path.lexists(there):  # at the latest, the root or the current folder is there
+    while not os.path.lexists(there):  # ends at the root or the current folder
         there = there.parent
     if not os.path.isdir(there):
-        above = '' if there == path else f' cannot be made, since {there}'
-        raise UserError(f'{path}{above} is no folder; name another one')
+        above = (
+            'is not a folder' if there == path else f'cannot be created: {there} is not a folder'
+        )
+        raise UserError(f'{path} {above}; choose another folder')
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f'{there} is not to be written to; allow it or name another folder')
+        raise UserError(f'{there} is not writable; change its permissions or choose another folder')
 
 
 def check_free(path: Path, force: bool) -> None:
-    """Refuse to write over a file without being asked to, or over a folder at all.
+    """Check that a file can be written and that it replaces no other file without ``force``.
 
     Raises:
-        UserError: If ``path`` stands already.
+        UserError: If the file exists, is a folder, or its folder is not writable.
     """
     if path.is_dir():
-        raise UserError(f'{path} is a folder; name a file')
+        raise UserError(f'{path} is a folder; choose a file')
     if path.exists() and not force:
-        raise UserError(f'{path} stands already; name another file, or give --force')
+        raise UserError(f'{path} already exists; choose another file or pass --force')
+    check_folder(path.parent)
 
 
 def check_empty(folder: Path, option: str, force: bool | None = None) -> None:
-    """Refuse to write into a folder with files in it without being asked to.
+    """Check that a folder can be written and that it holds no files without ``force``.
 
     Args:
         folder: The folder; it may be missing.
-        option: Names another one, such as ``--out``.
-        force: Whether --force was given; None if the tool has no such option.
+        option: The option that chooses another folder, such as ``--out``.
+        force: Whether --force was passed; None if the command has no such option.
 
     Raises:
-        UserError: If ``folder`` holds files, or cannot be made or written to.
+        UserError: If the folder holds files, is not writable or cannot be created.
     """
     check_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not force:
-        advice = '' if force is None else ', or give --force to write over them'
-        raise UserError(f'{folder} holds files already; name another folder by {option}{advice}')
+        advice = '' if force is None else ', or pass --force to overwrite them'
+        raise UserError(f'{folder} already holds files; pass another folder as {option}{advice}')
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes ``path`` at the end if all went well.
+    """Yield a path to write to, and move the file to ``path`` unless the block fails.
 
     Raises:
-        UserError: If the system does not allow it.
+        UserError: If the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,5 +97,5 @@ def written_whole(path: Path) -> Iterator[Path]:
             os.replace(draft, path)
     except OSError as error:
         raise UserError(
-            f'{path} cannot be written; free some space or choose another place ({error.strerror})'
+            f'{path} cannot be written; free some space or choose another folder ({error.strerror})'
         ) from error

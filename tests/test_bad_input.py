@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, dsnet_mm_ends
-from test_compare import write_run
 
 CONFIG = ROOT / 'configs' / 'retinanet_dsnet_t_fpn_1x_coco.py'
 DEMO = ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py'
@@ -20,8 +19,8 @@ HALF = b'half a file'
 
 # subcommand and arguments (SHAPES is a complete dataset), and words of the message
 CASES = """
-train none.py | none.py is no file; give the path
-train folder | folder is no file; give the path
+train none.py | none.py is not a file; pass the path
+train folder | folder is not a file; pass the path
 train syntax.py | syntax.py cannot be read as a config
 train orphan.py | orphan.py cannot be read as a config: [Errno 2] No such file
 train picture.png | picture.png cannot be read as a config
@@ -36,41 +35,41 @@ train DEMO --data-root SHAPES --resume list.pth | list.pth has no state_dict
 train DEMO --data-root SHAPES --launcher mine | choose from
 train DEMO --cfg-options lr | --cfg-options lr lacks a value; write KEY=VALUE
 train DEMO --cfg-options param_scheduler.9.end=1 | param_scheduler.9.end=1 does not fit
-train DEMO --cfg-options train_pipeline=[(1,2 | cannot be parsed
+train DEMO --cfg-options train_pipeline=[(1,2 | cannot be parsed; correct it
 train DEMO --data-root SHAPES --cfg-options model.backbone=x | set the type in model.backbone
 train DEMO --data-root SHAPES --cfg-options load_from=none.pth | is missing; correct the path
 train DEMO --data-root SHAPES --cfg-options load_from=text.txt | text.txt is damaged
 train DEMO --data-root SHAPES --cfg-options load_from=list.pth | list.pth holds no named tensors
-train DEMO --data-root SHAPES --work-dir text.txt | text.txt (a file is in its place
-train DEMO --data-root SHAPES --work-dir text.txt/a/b | or name another folder by --work-dir
-test DEMO other.pth --data-root SHAPES --work-dir text.txt | another folder by --work-dir
-test DEMO other.pth --data-root SHAPES --out text.txt/x.pkl | another folder by --out
+train DEMO --data-root SHAPES --work-dir text.txt | text.txt is not writable (a file has its name
+train DEMO --data-root SHAPES --work-dir text.txt/a/b | or pass another folder as --work-dir
+test DEMO other.pth --data-root SHAPES --work-dir text.txt | another folder as --work-dir
+test DEMO other.pth --data-root SHAPES --out text.txt/x.pkl | text.txt is not a folder; choose
 test DEMO none.pth --data-root SHAPES | none.pth is not a file
 test DEMO text.txt --data-root SHAPES | text.txt is damaged
 test DEMO list.pth --data-root SHAPES | list.pth has no state_dict
 test DEMO other.pth --data-root folder | instances_val2017.json is missing
 test DEMO other.pth --data-root SHAPES --out x.json | --out x.json must end in .pkl
-test DEMO other.pth --data-root SHAPES --out full.pkl | full.pkl stands already; name another
-test DEMO other.pth --data-root SHAPES --out full --force | full is a folder; name a file
-test DEMO other.pth --data-root SHAPES --show-dir full | full holds files already; name another
-test DEMO other.pth --data-root SHAPES --show-dir text.txt | text.txt is no folder; name
-test CLASSIFIER other.pth --fuse | --fuse does not go with the EMAHook
+test DEMO other.pth --data-root SHAPES --out full.pkl | full.pkl already exists; choose another
+test DEMO other.pth --data-root SHAPES --out full --force | full is a folder; choose a file
+test DEMO other.pth --data-root SHAPES --show-dir full | full already holds files; pass another
+test DEMO other.pth --data-root SHAPES --show-dir text.txt | text.txt is not a folder; choose
+test CLASSIFIER other.pth --fuse | --fuse does not work with the EMAHook
 test DEMO | required: checkpoint
 weights --from none.pth --out out.pth | none.pth cannot be read; pass the path
 weights --from folder --out out.pth | folder is not a file; pass the path
 weights --from text.txt --out out.pth | text.txt is neither a PyTorch nor a PaddlePaddle
 weights --from list.pth --out out.pth | list.pth holds a list, and
 weights --from other.pth --out out.pth | other.pth holds no tensors with the published
-weights --from other.pth --out text.txt | text.txt stands already; name another
-weights --from other.pth --out folder | folder is a folder; name a file
+weights --from other.pth --out text.txt | text.txt already exists; choose another
+weights --from other.pth --out folder | folder is a folder; choose a file
 weights --from other.pth --out other.pth --force | other.pth is the source itself
 weights huge --from other.pth --out out.pth | choose from
 weights huge | choose from
 weights tiny --from none.pdparams | none.pdparams cannot be read
 weights tiny --url ftp://a/b | ftp://a/b does not begin with
 weights tiny --out text.txt | text.txt already exists and is not the converted
-info none.py | none.py does not exist; pass the path
-info syntax.py | no model can be built from syntax.py
+info none.py | none.py is not a file; pass the path
+info syntax.py | syntax.py cannot be read as a config
 info DEMO --size 0 5 | --size 0 5 must be at least one pixel
 info DEMO --size 64 64 --write text.txt | text.txt lacks the comments of the model table; add
 info DEMO --size 64 64 --write none.md | none.md cannot be read (
@@ -82,9 +81,9 @@ benchmark dsnet_t --rounds 0 | at least one candidate and one round
 benchmark dsnet_t --dtype int8 | choose from
 benchmark dsnet_t --device cuda | PyTorch finds no GPU; pass --device cpu
 benchmark dsnet_t --plot none/x.png | none/x.png cannot be written; choose another place
-benchmark dsnet_t --plot picture.png | picture.png stands already; name another
-benchmark dsnet_t --json folder --force | folder is a folder; name a file
-benchmark dsnet_t --markdown text.txt | text.txt stands already; name another
+benchmark dsnet_t --plot picture.png | picture.png already exists; choose another
+benchmark dsnet_t --json folder --force | folder is a folder; choose a file
+benchmark dsnet_t --markdown text.txt | text.txt already exists; choose another
 benchmark dsnet_t --plot x.docx | --plot x.docx must end in .png or .svg
 predict DEMO other.pth none.jpg | none.jpg does not exist; pass an image
 predict DEMO other.pth text.txt | text.txt is not supported; pass an image
@@ -92,14 +91,14 @@ predict DEMO other.pth folder | folder contains no images; pass
 predict DEMO other.pth half.mp4 | half.mp4 cannot be read as a video
 predict DEMO other.pth empty.avi | empty.avi is a video without frames; encode it again
 predict DEMO other.pth picture.png --score 2 | --score 2.0 must be between 0 and 1
-predict DEMO other.pth picture.png --out full | full holds files already; name another folder
-predict DEMO other.pth picture.png --out text.txt | text.txt is no folder; name another
-predict DEMO other.pth picture.png --out text.txt --force | text.txt is no folder; name another
-predict DEMO other.pth picture.png --out text.txt/x | since text.txt is no folder; name another
+predict DEMO other.pth picture.png --out full | full already holds files; pass another folder
+predict DEMO other.pth picture.png --out text.txt | text.txt is not a folder; choose another
+predict DEMO other.pth picture.png --out text.txt --force | text.txt is not a folder
+predict DEMO other.pth picture.png --out text.txt/x | cannot be created: text.txt is not a folder
 predict DEMO other.pth drawn/pictures --out drawn --force | contains only earlier drawings; choose
-predict DEMO other.pth picture.png --device tpu | --device tpu is not of this machine; give cpu
+predict DEMO other.pth picture.png --device tpu | has no device tpu; pass --device cpu
 predict DEMO none.pth picture.png | none.pth is not a file
-predict CLASSIFIER other.pth picture.png | is not of a detector
+predict CLASSIFIER other.pth picture.png | is not the config of a detector
 streams DEMO other.pth none.jpg | none.jpg does not exist
 streams DEMO other.pth half.png | half.png cannot be read as an image
 streams DEMO other.pth empty.png | empty.png cannot be read as an image; remove
@@ -107,32 +106,32 @@ streams DEMO other.pth folder.png | folder.png is a folder; pass an image
 streams DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside picture.png; pass X below 60
 streams DEMO other.pth picture.png --out x.txt | --out x.txt must end in .png or .svg
 streams DEMO other.pth picture.png --out none/x.png | or make the folder none
-streams DEMO other.pth picture.png --out text.txt/x.png | text.txt/x.png cannot be written
-streams DEMO other.pth picture.png --out folder.png --force | folder.png is a folder; name
-streams DEMO other.pth picture.png --out picture.png | picture.png stands already
-export none.py out.onnx | none.py does not exist; pass the path
-export syntax.py out.onnx | no model can be built from syntax.py
+streams DEMO other.pth picture.png --out text.txt/x.png | text.txt is not a folder
+streams DEMO other.pth picture.png --out folder.png --force | folder.png is a folder; choose
+streams DEMO other.pth picture.png --out picture.png | picture.png already exists
+export none.py out.onnx | none.py is not a file; pass the path
+export syntax.py out.onnx | syntax.py cannot be read as a config
 export CONFIG other.pth | the graph other.pth must end in .onnx
 export CONFIG none.pth out.onnx | none.pth is not a file
 export CONFIG other.pth out.onnx | other.pth does not fit the model
 export CONFIG out.onnx --size 320 | --size: 320 is not an image size
 export CONFIG out.onnx --size 0x320 | --size: 0x320 is not an image size
-export DEMO text.txt/out.onnx | text.txt is no folder; name another
+export DEMO text.txt/out.onnx | text.txt is not a folder; choose another
 compare --suite mine | choose from
-compare --only nothing | no config of the suite shapes matches nothing; they are
+compare --only nothing | no config of the suite shapes matches nothing; choose
 compare --seeds 0 | --seeds: 0 must be at least 1
-compare --work-dirs text.txt | since text.txt is no folder; name another
+compare --work-dirs text.txt | cannot be created: text.txt is not a folder; choose another
 compare --work-dirs folder | folder contains no finished run of the suite shapes
-compare --work-dirs folder --out text.txt | text.txt is no folder; name another
-compare --work-dirs text.txt --out folder --run | text.txt is no folder; name another
+compare --work-dirs folder --out text.txt | text.txt is not a folder; choose another
+compare --work-dirs text.txt --out folder --run | text.txt is not a folder; choose another
 check-data none.json folder | none.json cannot be read (No such file
 check-data half.json folder | half.json is not valid JSON
 check-data list.json folder | list.json contains a list, but
 check-data coco.json none | none is not a folder; pass the folder to which
-check-data coco.json folder --draw full | another folder by --draw
-check-data coco.json folder --draw text.txt/x | since text.txt is no folder; name another
+check-data coco.json folder --draw full | another folder as --draw
+check-data coco.json folder --draw text.txt/x | cannot be created: text.txt is not a folder
 check-data none.json folder --draw new | none.json cannot be read (No such file
-check-data coco.json folder --config none.py | none.py is no file; give the path
+check-data coco.json folder --config none.py | none.py is not a file; pass the path
 convert-data voc none out | none is not a folder; pass the folder of the dataset
 convert-data voc folder out | folder contains no XML file; pass
 convert-data yolo folder out | folder contains 0 images but no text file
@@ -142,7 +141,7 @@ shapes --root out --size 1 | --size is 1 but must be at least 32
 shapes --root out --train -1 | --train is -1 but must be at least 1
 shapes --root foreign | foreign is not a folder of synthetic shapes; choose
 shapes --root text.txt | cannot write text.txt (Not a directory); choose
-demo --work-dir text.txt --data-root out | another folder by --work-dir
+demo --work-dir text.txt --data-root out | another folder as --work-dir
 demo --work-dir out --data-root out --epochs 0 | --epochs: 0 must be at least 1
 demo --work-dir out --data-root out --train 0 | --train: 0 must be at least 1
 """
@@ -185,9 +184,6 @@ def place(tmp_path_factory) -> Path:
     (place / 'coco.json').write_text(json.dumps(coco))
     torch.save([1, 2], place / 'list.pth')
     torch.save({'state_dict': {'weight': torch.ones(1)}, 'meta': {}}, place / 'other.pth')
-    write_run(place / 'run', bbox=30)
-    write_run(place / 'plotted', bbox=30)
-    (place / 'plotted' / 'curves.png').write_bytes(b'mine')
     (place / 'full.pkl').write_bytes(b'mine')
     return place
 

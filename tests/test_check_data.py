@@ -306,10 +306,10 @@ def test_bad_arguments(monkeypatch, capsys, small_dataset, tmp_path):
         ([folder, folder], 'images cannot be read (Is a directory'),
         ([path, tmp_path / 'no'], 'no is not a folder; pass the folder to which the file names in'),
         ([path, path], 'ann.json is not a folder'),
-        ([path, folder, '--config', 'no.py'], 'no.py is no file; give the path of a config'),
+        ([path, folder, '--config', 'no.py'], 'no.py is not a file; pass the path of a config'),
         ([path, folder, '--config', tmp_path / 'no_data.py'], 'has no dataset with classes'),
-        ([path, folder, '--draw', folder], 'holds files already; name another folder by --draw'),
-        ([path, folder, '--draw', path], 'ann.json is no folder; name another one'),
+        ([path, folder, '--draw', folder], 'already holds files; pass another folder as --draw'),
+        ([path, folder, '--draw', path], 'ann.json is not a folder; choose another'),
     ]
     for args, words in cases:
         code = run(monkeypatch, *args)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import json
 import math
 import os
 import re
@@ -13,87 +12,77 @@ import signal
 import subprocess
 import sys
 import time
-from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, dsnet_mm_ends
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from rich.console import Console
 
-from dsnet_mm.comparison import cost, running, suites, verdict
+from dsnet_mm.comparison import cost, scheduler, suites, verdict
+from dsnet_mm.comparison.paper_claims import PUBLISHED
 from dsnet_mm.comparison.plot import plot
-from dsnet_mm.comparison.published import PUBLISHED
-from dsnet_mm.comparison.results import Cost, Result, Summary, pooled_spread
-from dsnet_mm.comparison.running import Launch, Task, epochs_in, to_do, train_all
-from dsnet_mm.comparison.runs import FIGURES, Run, State, find_runs, newest_checkpoint, read_run
+from dsnet_mm.comparison.scheduler import Launch, Task, to_do, train_all
 from dsnet_mm.comparison.suites import SUITES, Entry, Part, Question, Suite, get_suite
+from dsnet_mm.comparison.summary import Cost, Result, Summary, pooled_spread
 from dsnet_mm.comparison.table import to_csv, to_markdown
 from dsnet_mm.comparison.verdict import Answer, answer
+from dsnet_mm.comparison.work_dir_reader import (
+    FIGURES,
+    Run,
+    State,
+    find_runs,
+    read_run,
+)
 from dsnet_mm.data.shapes import ShapesDetection
-from dsnet_mm.engine import StopAtNaNHook, launch
-from dsnet_mm.engine.faults import NOT_FINITE
-from dsnet_mm.engine.launch import load_config, train
-from dsnet_mm.errors import UserError
+from dsnet_mm.engine import config as config_reader
+from dsnet_mm.engine import run_file
+from dsnet_mm.engine.config import load_config
+from dsnet_mm.engine.run_file import RunFile, plain
+from dsnet_mm.engine.train import train
 
-ITERATIONS, INTERVAL, EPOCHS = 20, 10, 3  # of the recorded trainings
+EPOCHS = 3  # of the recorded trainings
 CONFIG = Config(dict(model=dict(type='RetinaNet'), train_cfg=dict(max_epochs=EPOCHS)))
 MASKS = Config(dict(model=dict(roi_head=dict(mask_head=dict())), train_cfg=dict(max_epochs=EPOCHS)))
 
 
-def train_record(step, loss=1.5, seconds=0.5, **more):
-    """A line as mmengine writes it, here of a training on a GPU."""
-    epoch = (step - 1) // ITERATIONS + 1
+def figures(**ap):
+    """Metrics as mmdet reports them, all six figures of a kind the same; -1 for no objects."""
     return {
-        'base_lr': 0.001, 'lr': 0.001, 'data_time': 0.004, 'grad_norm': 3.9, 'loss': loss,
-        'loss_cls': 1.1, 'loss_bbox': 0.4, 'time': seconds, 'epoch': epoch, 'iter': step,
-        'memory': 900 + epoch, 'step': step, **more,
-    }  # fmt: skip
-
-
-def evaluation(epoch, **ap):
-    """A line as mmengine writes it: the six figures, then times; without AP if none is given."""
-    figures = {
         f'coco/{kind}_{figure}': round(value / 100, 3) if value >= 0 else value
         for kind, value in ap.items()
         for figure in FIGURES
     }
-    return {**figures, 'data_time': 0.017, 'time': 0.36, 'step': epoch}
 
 
-def write_log(folder: Path, records, timestamp='20261121_103605'):
-    vis_data = folder / timestamp / 'vis_data'
-    vis_data.mkdir(parents=True)
-    text = ''.join(json.dumps(record) + '\n' for record in records)
-    for name in (f'{timestamp}.json', 'scalars.json'):
-        (vis_data / name).write_text(text)
-
-
-def write_run(folder: Path, epochs=EPOCHS, seed=0, seconds=0.5, evaluated=True, max_epochs=EPOCHS,
+def write_run(folder: Path, epochs=EPOCHS, seed=0, evaluated=True, max_epochs=EPOCHS, config=None,
               **ap):  # fmt: skip
     """Record a training of so many epochs that was evaluated after each of them."""
-    records = []
-    for epoch in range(1, epochs + 1):
-        first = (epoch - 1) * ITERATIONS
-        steps = range(first + INTERVAL, first + ITERATIONS + 1, INTERVAL)
-        records += [train_record(step, seconds=seconds) for step in steps]
-        if evaluated:
-            records.append(evaluation(epoch, **ap))
-    write_log(folder, records)
-    (folder / 'model.py').write_text(
-        f"model = dict(type='RetinaNet')\ntrain_cfg = dict(max_epochs={max_epochs})\n"
-        f'randomness = dict(seed={seed})\n'
+    config = copy.deepcopy(config or CONFIG)
+    config.train_cfg.max_epochs = max_epochs
+    facts = RunFile(
+        run_file.State.FINISHED if epochs == max_epochs else run_file.State.RUNNING,
+        epoch=epochs,
+        max_epochs=max_epochs,
+        seed=seed,
+        batch_size=16,
+        config=plain(config),
     )
-    store(folder, epochs)
+    for epoch in range(1, epochs + 1):
+        facts.epochs.append(
+            dict(epoch=epoch, loss=1.5, seconds=10.0, memory=900 + epoch, batch_size=16)
+        )
+        if evaluated:
+            facts.evaluations.append(dict(epoch=epoch, iteration=20 * epoch, metrics=figures(**ap)))
+    folder.mkdir(parents=True, exist_ok=True)
+    facts.write(folder)
     return folder
 
 
-def store(folder: Path, epoch: int):
-    (folder / f'epoch_{epoch}.pth').touch()
-    (folder / 'last_checkpoint').write_text(f'/elsewhere/epoch_{epoch}.pth')
+def change(folder: Path, **facts):
+    """Replace facts of a recorded training."""
+    replace(RunFile.read(folder), **facts).write(folder)
 
 
 def entry(label, model='DS-Net-S*', **more):
@@ -115,20 +104,21 @@ def finished(label, *box, model='DS-Net-S*', mask=(), **more):
 
 
 def test_a_finished_run_is_read(tmp_path):
-    run = read_run(write_run(tmp_path / 'seed_3', seed=3, bbox=36.5), 'model', CONFIG)
+    run = read_run(write_run(tmp_path, seed=3, bbox=36.5), 'model', CONFIG)
     assert (run.state, run.reason, run.seed, run.name) == (
         State.FINISHED, '', 3, 'model, seed 3')  # fmt: skip
     assert (run.epochs, run.max_epochs, run.altered) == (3, 3, ())
     assert run.ap['box'] == pytest.approx(dict.fromkeys(FIGURES, 36.5))
-    assert run.seconds == pytest.approx(3 * 20 * 0.5)
-    assert run.memory == 903
+    assert (run.seconds, run.memory) == (30, 903)
 
 
 def test_figures_are_those_of_the_last_epoch_and_each_in_its_place(tmp_path):
     values = (0.365, 0.554, 0.391, 0.204, -1.0, 0.482)  # no objects of medium size
     last = {f'coco/bbox_{name}': value for name, value in zip(FIGURES, values, strict=True)}
-    write_run(tmp_path, epochs=2, bbox=50)
-    write_log(tmp_path, [train_record(60), {**evaluation(3, segm=34.7), **last}], '20261121_120000')
+    write_run(tmp_path, config=MASKS, bbox=50, segm=34.7)
+    facts = RunFile.read(tmp_path)
+    facts.evaluations[-1]['metrics'] |= last
+    facts.write(tmp_path)
     run = read_run(tmp_path, 'model', MASKS)
     assert run.ap['box'] == pytest.approx(
         dict(mAP=36.5, mAP_50=55.4, mAP_75=39.1, mAP_s=20.4, mAP_m=math.nan, mAP_l=48.2),
@@ -137,165 +127,112 @@ def test_figures_are_those_of_the_last_epoch_and_each_in_its_place(tmp_path):
     assert run.ap['mask']['mAP'] == pytest.approx(34.7)
 
 
-def test_a_resumed_run_is_one(tmp_path):
-    """Interrupted in epoch 3 and gone on from epoch 2: what is repeated counts once."""
-    first = [train_record(step) for step in (10, 20, 30, 40)] + [train_record(50, loss=7.0)]
-    first[2:2] = [evaluation(1, bbox=10)]
-    first[5:5] = [evaluation(2, bbox=20)]
-    write_log(tmp_path, first, '20261121_100000')
-    second = [train_record(step, seconds=1.0, loss=0.9) for step in (50, 60)]
-    write_log(tmp_path, [*second, evaluation(3, bbox=30)], '20261121_110000')
-    # a line that was being written when the machine went down
-    with (tmp_path / '20261121_100000/vis_data/20261121_100000.json').open('a') as log:
-        log.write('{"base_lr": 0.0')
-    run = read_run(tmp_path, 'model', CONFIG)
-    assert run.state is State.FINISHED
-    assert run.ap['box']['mAP'] == pytest.approx(30)
-    assert run.seconds == pytest.approx(40 * 0.5 + 20 * 1.0)
-
-
-def test_a_training_begun_anew_lets_the_earlier_one_fall(tmp_path):
-    write_log(tmp_path, [train_record(60, loss=math.nan), evaluation(3, bbox=90)])
-    write_log(tmp_path, [train_record(10)], '20261121_110000')
-    run = read_run(tmp_path, 'model', CONFIG)
-    assert run.state is State.UNFINISHED
-    assert run.reason == '0 of 3 epochs are trained'
-
-
-def test_an_altered_setting_is_named(tmp_path):
+def test_the_time_is_unknown_if_an_epoch_has_no_record(tmp_path):
+    """Such as after resuming a training of mmdet."""
     write_run(tmp_path, bbox=40)
-    text = "data_root = 'here'\ntrain_cfg = dict(max_epochs=3)\n"
-    (tmp_path / 'model.py').write_text(
-        f"{text}model = dict(type='RetinaNet', backbone=dict(depths=[2, 2]))\n"
-        f"train_dataloader = dict(batch_size=4, dataset=dict(data_root='here'))\n"
-    )
-    config = copy.deepcopy(CONFIG)
-    config.model.backbone = dict(depths=(2, 4))
+    change(tmp_path, epochs=RunFile.read(tmp_path).epochs[1:])
+    run = read_run(tmp_path, 'model', CONFIG)
+    assert (run.state, run.seconds) == (State.FINISHED, None)
+
+
+def test_altered_settings_are_named(tmp_path):
+    ran, config = copy.deepcopy(CONFIG), copy.deepcopy(CONFIG)
+    ran.model.backbone = dict(depths=(2, 2))
+    ran.train_dataloader = dict(batch_size=4, dataset=dict(data_root='here'))
+    config.model.backbone = dict(depths=[2, 4])
     config.train_dataloader = dict(batch_size=2, dataset=dict(data_root='there'))
+    write_run(tmp_path, bbox=40, config=ran)
     run = read_run(tmp_path, 'model', config)
     assert run.altered == ('model.backbone.depths.1 = 2', 'train_dataloader.batch_size = 4')
-
-
-def test_an_evaluation_in_the_same_folder_changes_nothing(tmp_path):
-    """tools/test.py leaves its config beside the checkpoints, and a log without a training."""
-    write_run(tmp_path, epochs=2, seed=5, bbox=40)
-    vis_data = tmp_path / '20261121_103605' / 'vis_data'
-    trained = (tmp_path / 'model.py').read_text().replace('RetinaNet', 'Other')
-    (vis_data / 'config.py').write_text(trained)
-    stop = f'the loss {NOT_FINITE} 50 of work'
-    (vis_data.parent / f'{vis_data.parent.name}.log').write_text(stop)
-    (tmp_path / 'model.py').write_text('train_cfg = dict(max_epochs=3)')
-    write_log(tmp_path, [], '20261121_120000')
-    (tmp_path / '20261121_120000/vis_data/config.py').write_text('train_cfg = dict(max_epochs=3)')
-    run = read_run(tmp_path, 'model', CONFIG)
-    assert (run.seed, run.altered) == (5, ('model.type = Other',))
-    assert (run.state, run.reason) == (State.DIVERGED, f'the loss {NOT_FINITE} 50')
 
 
 @pytest.mark.parametrize(
     ('more', 'named'),
     [
-        ("custom_hooks = [dict(type='EMAHook')]", 'custom_hooks.0.type = EMAHook'),
-        # on fewer images; neither their batch nor their place matters
+        (dict(custom_hooks=[dict(type='EMAHook')]), 'custom_hooks.0.type = EMAHook'),
+        # on fewer images; neither their batch nor their folder matters
         (
-            "val_dataloader = dict(batch_size=9, dataset=dict(indices=2, data_root='a'))",
+            dict(val_dataloader=dict(batch_size=9, dataset=dict(indices=2, data_root='a'))),
             'val_dataloader.dataset.indices = 2',
         ),
     ],
     ids=['hook', 'evaluation'],
 )
 def test_a_setting_that_the_config_lacks_is_named(tmp_path, more, named):
-    write_run(tmp_path, bbox=40)
-    with (tmp_path / 'model.py').open('a') as config:
-        config.write(more)
-    run = read_run(tmp_path, 'model', CONFIG)
-    assert run.altered == (named,)
-
-
-def test_a_run_without_its_config_is_not_known_to_be_set_as_it(tmp_path):
-    write_run(tmp_path, bbox=40)
-    (tmp_path / 'model.py').unlink()
-    run = read_run(tmp_path, 'model', CONFIG)
-    assert run.state is State.FINISHED
-    assert run.altered == (f'no config in {tmp_path} tells its settings',)
+    write_run(tmp_path, bbox=40, config=Config(dict(CONFIG, **more)))
+    assert read_run(tmp_path, 'model', CONFIG).altered == (named,)
 
 
 @pytest.mark.parametrize('meant', [None, 'weights.pth'])
-def test_other_weights_at_the_start_are_named_and_a_resumed_one_is_none(tmp_path, meant):
-    """mmengine names the checkpoint as load_from when it goes on; that is no start of its own."""
-    write_run(tmp_path, epochs=2, bbox=40)
-    write_log(tmp_path, [train_record(50), train_record(60), evaluation(3, bbox=40)],
-              '20261121_110000')  # fmt: skip
-    text = (tmp_path / 'model.py').read_text()
-    starts = {
-        '20261121_103605': f'{text}load_from = {meant!r}\n',
-        '20261121_110000': f"{text}resume = True\nload_from = 'epoch_2.pth'\n",
-    }
-    for timestamp, config in starts.items():
-        (tmp_path / timestamp / 'vis_data' / 'config.py').write_text(config)
-    same = Config(dict(CONFIG, load_from=meant))
+def test_other_weights_at_the_start_are_named(tmp_path, meant):
+    write_run(tmp_path, bbox=40)
+    change(tmp_path, load_from=meant)
+    same, other = (Config(dict(CONFIG, load_from=name)) for name in (meant, 'others.pth'))
     assert read_run(tmp_path, 'model', same).altered == ()
-    other = Config(dict(CONFIG, load_from='others.pth'))
     assert read_run(tmp_path, 'model', other).altered == (f'load_from = {meant}',)
 
 
-def test_a_batch_for_which_the_rate_is_not_made_is_named(tmp_path):
-    write_run(tmp_path, bbox=40)
-    config = 'train_dataloader = dict(batch_size=2)\nauto_scale_lr = dict(base_batch_size=16)\n'
-    with (tmp_path / 'model.py').open('a') as file:
-        file.write(config)
-    meant = Config.fromfile(tmp_path / 'model.py')
-    log = tmp_path / '20261121_103605' / '20261121_103605.log'
-    for processes, altered in (
-        (8, ()),
-        (4, ('batches of 8 images at the learning rate for 16',)),
-    ):
-        log.write_text(f'Runtime environment:\n    GPU number: {processes}\n')
-        assert read_run(tmp_path, 'model', meant).altered == altered
-    with (tmp_path / 'model.py').open('a') as file:
-        file.write('auto_scale_lr = dict(enable=True, base_batch_size=16)\n')
-    assert read_run(tmp_path, 'model', meant).altered == ()
+def test_a_batch_that_does_not_fit_the_learning_rate_is_named(tmp_path):
+    """Even if only some epochs had it."""
+    scaled = dict(base_batch_size=16)
+    config = Config(dict(CONFIG, auto_scale_lr=scaled))
+    write_run(tmp_path, bbox=40, config=config)
+    assert read_run(tmp_path, 'model', config).altered == ()
+    facts = RunFile.read(tmp_path)
+    facts.epochs[0]['batch_size'] = 8
+    facts.write(tmp_path)
+    named = ('batches of 8 images at the learning rate for 16',)
+    assert read_run(tmp_path, 'model', config).altered == named
+    change(tmp_path, config=plain(Config(dict(CONFIG, auto_scale_lr=dict(scaled, enable=True)))))
+    assert read_run(tmp_path, 'model', config).altered == ()
 
 
-def test_a_training_that_was_stopped_for_its_loss_has_diverged(tmp_path, monkeypatch):
+def test_a_training_that_was_stopped_has_diverged(tmp_path):
     write_run(tmp_path, epochs=2, bbox=40)
-    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
-    log = tmp_path / '20261121_103605' / '20261121_103605.log'
-    MMLogger.get_instance('training', log_file=str(log))
-    with pytest.raises(UserError):
-        StopAtNaNHook.stop(SimpleNamespace(iter=49, work_dir='work'), 'the loss')
+    reason = 'the loss is not finite at iteration 50'
+    change(tmp_path, state=run_file.State.STOPPED, reason=reason)
     run = read_run(tmp_path, 'model', CONFIG)
-    assert run.state is State.DIVERGED
-    assert run.reason == 'the loss is no finite number at iteration 50'
-    write_log(tmp_path, [train_record(50)], '20261121_110000')  # gone on with after that
-    assert read_run(tmp_path, 'model', CONFIG).state is State.UNFINISHED
+    assert (run.state, run.reason) == (State.DIVERGED, reason)
+    change(tmp_path, state=run_file.State.FAILED, reason='the disk is full')
+    run = read_run(tmp_path, 'model', CONFIG)
+    assert run.state is State.UNFINISHED
+    assert run.reason == '2 of 3 epochs are trained (failed: the disk is full)'
 
 
 BROKEN = {
     'unfinished': (dict(epochs=2, bbox=40), '2 of 3 epochs are trained'),
-    'unevaluated': (dict(evaluated=False), 'but the last one is not evaluated'),
+    'unevaluated': (dict(evaluated=False), 'but the last epoch is not evaluated'),
     'shorter': (dict(epochs=1, max_epochs=1, bbox=40), '1 of 3 epochs are trained'),
     'empty': (dict(), 'has no box AP: nothing was detected'),
     'no objects': (dict(bbox=-1), 'has no box AP: the images hold no objects'),
 }
 
 
-def recorded(folder: Path, kind: str) -> Path:
-    if kind == 'not a number':
-        write_run(folder, bbox=40)
-        write_log(folder, [train_record(30, loss=math.nan)], '20261121_110000')
-        return folder
-    return write_run(folder, **BROKEN[kind][0])
-
-
 @pytest.mark.parametrize('kind', [*BROKEN, 'not a number'])
 def test_a_run_that_does_not_count_says_why(tmp_path, kind):
-    reason = BROKEN.get(kind, (None, 'the loss is nan in iteration 30'))[1]
-    run = read_run(recorded(tmp_path, kind), 'model', CONFIG)
+    options, reason = BROKEN.get(kind, (dict(bbox=40), 'the loss is nan at the end of epoch 3'))
+    write_run(tmp_path, **options)
+    if kind == 'not a number':
+        facts = RunFile.read(tmp_path)
+        facts.epochs[-1]['loss'] = math.nan
+        facts.write(tmp_path)
+    run = read_run(tmp_path, 'model', CONFIG)
     diverged = kind in ('empty', 'no objects', 'not a number')
     assert run.state is (State.DIVERGED if diverged else State.UNFINISHED)
     assert reason in run.reason
     assert run.ap == {}
+
+
+@pytest.mark.parametrize('content', [None, '{"state": "finished", "epo'])
+def test_a_work_dir_without_a_readable_run_file_says_what_to_do(tmp_path, content):
+    folder = tmp_path / 'model' / 'seed_4'
+    folder.mkdir(parents=True)
+    (folder / 'epoch_3.pth').touch()
+    if content:
+        (folder / 'run.json').write_text(content)
+    (run,) = find_runs(tmp_path, entry('model'), 1, lambda entry: CONFIG)
+    assert (run.state, run.seed) == (State.UNFINISHED, 4)
+    assert f'{folder} has checkpoints but no readable run.json' in run.reason
 
 
 def test_runs_are_found_by_seed_or_alone_and_the_missing_are_named(tmp_path):
@@ -315,16 +252,6 @@ def test_no_seed_is_trained_twice(tmp_path):
     runs = find_runs(tmp_path, entry('model'), 3, lambda entry: CONFIG)
     assert [(run.seed, run.folder.name) for run in runs] == [
         (0, 'model'), (1, 'seed_1'), (2, 'seed_2')]  # fmt: skip
-
-
-def test_only_a_checkpoint_written_to_its_end_is_gone_on_from(tmp_path):
-    assert newest_checkpoint(tmp_path) is None
-    for epoch in (2, 9, 10):
-        store(tmp_path, epoch)
-    (tmp_path / 'epoch_11.pth').touch()  # not noted, so not complete
-    assert newest_checkpoint(tmp_path).name == 'epoch_10.pth'
-    assert newest_checkpoint(tmp_path, before=10).name == 'epoch_9.pth'
-    assert newest_checkpoint(tmp_path, before=2) is None
 
 
 # ---- means, differences and verdicts
@@ -397,7 +324,7 @@ def test_a_verdict_on_an_altered_run_says_so():
     found = ask(6.4, altered, other)
     assert (found.verdict, found.caveat) == (
         'reproduced',
-        'runs of a were not set as their configs are, or are not known to be',
+        'runs of a had other settings than their configs',
     )
     assert ask(6.4, other, altered).caveat == found.caveat
     assert ask(6.4, other, other).caveat == ''
@@ -579,7 +506,7 @@ def test_tool_compares_recorded_runs_of_the_paper(compare, tmp_path, monkeypatch
     verdicts = [row['verdict'] for row in table_rows(written, 'Differences')]
     short = [
         f'; runs of {detector}_dsnet_s_fpn_1x_coco and {detector}_r50_fpn_1x_coco'
-        ' were not set as their configs are, or are not known to be'
+        ' had other settings than their configs'
         for detector in ('retinanet', 'mask_rcnn', 'mask_rcnn')
     ]  # the recorded configs lack most settings
     assert verdicts[:4] == [
@@ -604,7 +531,7 @@ def test_options_given_twice_are_those_of_trainings_table_and_costs(compare, tmp
         built.extend(Config.fromfile(entry.config).model.neck for entry in entries)
         return {entry.label: Cost(1_000_000, 1) for entry in entries}
 
-    monkeypatch.setattr(running, 'train_all', train_all)
+    monkeypatch.setattr(scheduler, 'train_all', train_all)
     monkeypatch.setattr(cost, 'count_costs', count_costs)
     options = ('model.neck.mlp_ratio=0', f'train_cfg.max_epochs={EPOCHS}')
     printed = compare('--work-dirs', tmp_path, '--run', '--data-root', tmp_path,
@@ -623,7 +550,7 @@ def test_tool_makes_the_table_and_ends_with_an_error_if_a_training_failed(
         write_run(tasks[0].run.folder, bbox=40)
         return {'two, seed 0': 'two, seed 0 ended with status 1, see its log'}
 
-    monkeypatch.setattr(running, 'train_all', train_all)
+    monkeypatch.setattr(scheduler, 'train_all', train_all)
     monkeypatch.setattr(cost, 'count_costs', lambda *args: {})
     error = compare('--work-dirs', tmp_path, '--run', '--data-root', tmp_path,
                     '--only', 'retinanet_dsnet_t_*fpn_shapes',
@@ -634,7 +561,7 @@ def test_tool_makes_the_table_and_ends_with_an_error_if_a_training_failed(
 
 def test_tool_names_what_failed_where_no_training_came_to_its_end(compare, tmp_path, monkeypatch):
     failures = {'one, seed 0': 'one, seed 0 ended with status 1, see its log'}
-    monkeypatch.setattr(running, 'train_all', lambda *args: failures)
+    monkeypatch.setattr(scheduler, 'train_all', lambda *args: failures)
     error = compare('--work-dirs', tmp_path, '--run', '--data-root', tmp_path,
                     '--only', 'retinanet_dsnet_t_fpn_shapes')  # fmt: skip
     assert error.endswith('failed: one, seed 0 ended with status 1, see its log')
@@ -696,9 +623,9 @@ def test_what_the_docs_tell_to_type(compare, tmp_path, monkeypatch):
         measured.append((len(entries), latency))
         return {}
 
-    monkeypatch.setattr(running, 'train_all', train_all)
+    monkeypatch.setattr(scheduler, 'train_all', train_all)
     monkeypatch.setattr(cost, 'count_costs', count_costs)
-    monkeypatch.setattr(launch, 'load_config', lambda *args, **options: CONFIG)
+    monkeypatch.setattr(config_reader, 'load_config', lambda *args, **options: CONFIG)
     monkeypatch.setattr(ShapesDetection, 'write', lambda *args, **options: True)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r'^```bash\n(.*?)^```', DOCS, re.M | re.S)
@@ -726,16 +653,15 @@ def test_the_docs_state_the_tolerance():
 def test_commands():
     run = Run('retinanet', Path('work'), 2)
     task = Task(entry('configs/retinanet'), run, CONFIG)
-    command = Launch('data', ['train_cfg.max_epochs=1'], gpus=4).command(task, Path('epoch_1.pth'))
-    tail = ['configs/retinanet.py', '--work-dir', 'work', '--launcher', 'pytorch', '--data-root',
-            'data', '--resume', 'epoch_1.pth', '--cfg-options', 'train_cfg.max_epochs=1',
-            'randomness.seed=2']  # fmt: skip
-    launcher = [sys.executable, '-m', 'torch.distributed.run']
-    assert command[:6] == [*launcher, '--standalone', '--nproc_per_node', '4']
-    assert command[7:] == tail
-    assert Path(command[6]).is_file()
-    plain = Launch().command(Task(entry('c'), Run('c', Path('w')), CONFIG), None)
-    assert plain[2:] == ['c.py', '--work-dir', 'w']
+    command = Launch('data', ['train_cfg.max_epochs=1'], gpus=4).command(task)
+    program = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node',
+               '4', *scheduler.train_program()]  # fmt: skip
+    assert command == [*program, 'configs/retinanet.py', '--work-dir', 'work', '--resume',
+                       '--launcher', 'pytorch', '--data-root', 'data', '--cfg-options',
+                       'train_cfg.max_epochs=1', 'randomness.seed=2']  # fmt: skip
+    plain = Launch().command(Task(entry('c'), Run('c', Path('w')), CONFIG))
+    assert plain == [sys.executable, *scheduler.train_program(), 'c.py', '--work-dir', 'w',
+                     '--resume']  # fmt: skip
 
 
 def test_what_is_to_be_done_is_the_missing_and_the_unfinished_seed_by_seed():
@@ -750,26 +676,23 @@ def test_what_is_to_be_done_is_the_missing_and_the_unfinished_seed_by_seed():
 
 
 FAKE = """
-import sys, json, pathlib
+import sys, pathlib
 folder = pathlib.Path(sys.argv[1])
 if folder.parent.name == 'broken':
     sys.exit('out of memory')
-vis_data = folder / '20261121_110000' / 'vis_data'
-vis_data.mkdir(parents=True)
-print('11/21 10:52:02 - mmengine - INFO - Epoch(train)  [2][10/20]  lr: 4.9e-05')
-(vis_data / 'scalars.json').write_text(sys.argv[2])
+(folder / 'run.json').write_text(sys.argv[2])
 """
 
 
 @pytest.fixture
-def fake_training(monkeypatch):
+def fake_training(monkeypatch, tmp_path):
     """Trainings that end at once."""
-    log = '\n'.join(json.dumps(r) for r in [train_record(60), evaluation(3, bbox=40)])
+    facts = (write_run(tmp_path / 'fake', bbox=40) / 'run.json').read_text()
 
-    def command(launch, task, checkpoint):
-        return [sys.executable, '-c', FAKE, str(task.run.folder), log]
+    def command(launch, task):
+        return [sys.executable, '-c', FAKE, str(task.run.folder), facts]
 
-    monkeypatch.setattr(running, 'POLL', 0.01)
+    monkeypatch.setattr(scheduler, 'POLL', 0.01)
     monkeypatch.setattr(Launch, 'command', command)
 
 
@@ -789,7 +712,16 @@ def test_a_failing_run_is_named_and_the_others_go_on(tmp_path, fake_training):
     assert read_run(tmp_path / 'good' / 'seed_0', 'good', CONFIG).state is State.FINISHED
     printed = console.export_text()
     assert 'run 2 of 2: good, seed 0' in printed
-    assert epochs_in(tasks[1].log) == 1.5
+
+
+def test_a_training_that_ends_early_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, 'POLL', 0.01)
+    monkeypatch.setattr(Launch, 'command', lambda *args: [sys.executable, '-c', ''])
+    (task,) = tasks_in(tmp_path, 'good')
+    write_run(task.run.folder, epochs=2, bbox=40)
+    failures = train_all([task], Launch(), Console(record=True))
+    early = f'ended early (2 of 3 epochs are trained), see {task.log}'
+    assert failures == {'good, seed 0': f'good, seed 0 {early}'}
 
 
 def test_a_batch_that_will_not_fit_is_warned_of(tmp_path, fake_training):
@@ -803,14 +735,6 @@ def test_a_batch_that_will_not_fit_is_warned_of(tmp_path, fake_training):
         console = Console(record=True, width=400)
         assert train_all(tasks, Launch(gpus=gpus), console) == {}
         assert ('batches of 16 images, but 2 will run' in console.export_text()) is warned
-
-
-def test_an_evaluation_does_not_hide_how_far_a_training_is(tmp_path):
-    line = '11/21 10:52:02 - mmengine - INFO - Epoch({})  [{}/5000]  eta: 0:00:20  time: 0.01\n'
-    log = tmp_path / 'train.log'
-    evaluated = [line.format('val', image) for image in range(50, 5001, 50)]
-    log.write_text(''.join([line.format('train', '2][5000'), *evaluated]))
-    assert epochs_in(log) == 2
 
 
 WAITS = """
@@ -829,10 +753,10 @@ while not (other / 'here').exists():
 
 @pytest.mark.parametrize(('jobs', 'patience'), [(1, 0.0), (2, 60.0)])
 def test_jobs_are_trained_at_the_same_time(tmp_path, monkeypatch, jobs, patience):
-    def command(launch, task, checkpoint):
+    def command(launch, task):
         return [sys.executable, '-c', WAITS, str(task.run.folder), str(patience)]
 
-    monkeypatch.setattr(running, 'POLL', 0.01)
+    monkeypatch.setattr(scheduler, 'POLL', 0.01)
     monkeypatch.setattr(Launch, 'command', command)
     console = Console(record=True, width=200)
     train_all(tasks_in(tmp_path, 'one', 'two'), Launch(jobs=jobs), console)
@@ -842,7 +766,7 @@ def test_jobs_are_trained_at_the_same_time(tmp_path, monkeypatch, jobs, patience
 
 
 def test_jobs_share_the_cores(monkeypatch):
-    monkeypatch.setattr(running.os, 'sched_getaffinity', lambda pid: set(range(6)))
+    monkeypatch.setattr(scheduler.os, 'sched_getaffinity', lambda pid: set(range(6)))
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     for jobs, threads in ((1, None), (2, '3'), (9, '1')):
         assert Launch(jobs=jobs).environment(0).get('OMP_NUM_THREADS') == threads
@@ -862,7 +786,7 @@ def test_jobs_share_the_cores(monkeypatch):
     ],
 )
 def test_jobs_take_the_gpus_in_turn(monkeypatch, seen, count, jobs, taken):
-    monkeypatch.setattr(running.torch.cuda, 'device_count', lambda: count)
+    monkeypatch.setattr(scheduler.torch.cuda, 'device_count', lambda: count)
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     if seen is not None:
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', seen)
@@ -880,45 +804,16 @@ while mine.parent.name == 'one' and not (mine.parents[1] / 'three/seed_0/gpu').e
     time.sleep(0.01)
 """
 
-    def command(launch, task, checkpoint):
+    def command(launch, task):
         return [sys.executable, '-c', script, str(task.run.folder)]
 
-    monkeypatch.setattr(running, 'POLL', 0.01)
+    monkeypatch.setattr(scheduler, 'POLL', 0.01)
     monkeypatch.setattr(Launch, 'command', command)
-    monkeypatch.setattr(running.torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(scheduler.torch.cuda, 'device_count', lambda: 2)
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     train_all(tasks_in(tmp_path, 'one', 'two', 'three'), Launch(jobs=2), Console(record=True))
     gpus = {path.parents[1].name: path.read_text() for path in tmp_path.rglob('gpu')}
     assert gpus == dict(one='0', two='1', three='1')
-
-
-def test_a_last_epoch_without_its_forerunner_is_not_thrown_away(tmp_path, fake_training):
-    tasks = tasks_in(tmp_path, 'good')
-    write_run(tasks[0].run.folder, evaluated=False)
-    (failure,) = train_all(tasks, Launch(), Console(record=True)).values()
-    assert 'holds only the checkpoint of the last epoch' in failure
-    assert (tasks[0].run.folder / 'epoch_3.pth').exists()
-
-
-def test_an_interruption_ends_the_training(tmp_path, monkeypatch):
-    started = []
-
-    def command(launch, task, checkpoint):
-        return [sys.executable, '-c', 'import time; time.sleep(60)']
-
-    def interrupt(log):
-        raise KeyboardInterrupt
-
-    popen = running.subprocess.Popen
-    monkeypatch.setattr(Launch, 'command', command)
-    monkeypatch.setattr(running, 'POLL', 0.01)
-    monkeypatch.setattr(running, 'epochs_in', interrupt)
-    monkeypatch.setattr(
-        running.subprocess, 'Popen', lambda *a, **k: started.append(popen(*a, **k)) or started[0]
-    )
-    with pytest.raises(KeyboardInterrupt):
-        train_all(tasks_in(tmp_path, 'good'), Launch(), Console(record=True))
-    assert started[0].poll() is not None
 
 
 STUBBORN = """
@@ -946,13 +841,13 @@ def test_an_interruption_while_a_training_starts_loses_sight_of_none(tmp_path, m
             super().terminate()
             os.kill(os.getpid(), number)
 
-    def command(launch, task, checkpoint):
+    def command(launch, task):
         return [sys.executable, '-c', STUBBORN, str(ready)]
 
     monkeypatch.setattr(Launch, 'command', command)
-    monkeypatch.setattr(running, 'POLL', 0.01)
-    monkeypatch.setattr(running, 'GRACE', 30.0)
-    monkeypatch.setattr(running.subprocess, 'Popen', Interrupted)
+    monkeypatch.setattr(scheduler, 'POLL', 0.01)
+    monkeypatch.setattr(scheduler, 'GRACE', 30.0)
+    monkeypatch.setattr(scheduler.subprocess, 'Popen', Interrupted)
     # as tools/compare.py has SIGTERM; SIGINT is ignored where the tests run in the background
     numbers = signal.SIGINT, signal.SIGTERM
     before = [signal.signal(each, signal.default_int_handler) for each in numbers]

@@ -18,6 +18,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from dsnet_mm.engine.distributed import start_processes
+from dsnet_mm.engine.run_file import RunFile, State
 from dsnet_mm.errors import UserError
 
 DEMO = ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py'
@@ -153,6 +154,8 @@ def test_two_processes_train_as_one_on_the_doubled_batch(
     trained, config, alike, tmp_path, monkeypatch
 ):
     first, second = (torch.load(trained / f'rank{rank}.pth') for rank in (0, 1))
+    facts = RunFile.read(trained)
+    assert (facts.state, facts.world_size, facts.batch_size) == (State.FINISHED, 2, 4)
     assert first['losses'] != second['losses']
     for name, weight in first['weights'].items():
         assert torch.equal(weight, second['weights'][name]), name
@@ -189,9 +192,9 @@ def test_two_processes_evaluate_every_image_once(trained, config, shapes_root, t
 @pytest.mark.parametrize(
     ('launcher', 'words'),
     [
-        ('pytorch', 'is for the processes of torchrun; use tools/dist_train.sh'),
-        ('slurm', 'is for the processes of srun; use tools/slurm_train.sh'),
-        ('mpi', 'is for the processes of Open MPI; begin the command with mpirun, or leave it out'),
+        ('pytorch', 'needs a process started by torchrun; use tools/dist_train.sh'),
+        ('slurm', 'needs a process started by srun; use tools/slurm_train.sh'),
+        ('mpi', 'needs a process started by Open MPI; begin the command with mpirun, or omit'),
     ],
 )
 def test_a_launcher_that_was_not_used_gets_a_sentence(launcher, words, monkeypatch):

@@ -138,7 +138,7 @@ def test_a_model_of_which_no_graph_can_be_made(tmp_path):
     model = nn.Module()
     model.backbone = nn.Unflatten(0, (1, 2))
     model.backbone.forward = lambda x: (torch.linalg.svd(x).S,)
-    with pytest.raises(UserError, match='no graph can be made of this model'):
+    with pytest.raises(UserError, match='this model cannot be exported'):
         export.to_onnx(export.Maps(model, with_neck=False), (8, 8), tmp_path / 'graph.onnx', {})
 
 
@@ -242,7 +242,7 @@ def test_without_a_checkpoint_weights_are_random(
     arguments = [plain_retinanet[0], '--what', 'backbone', file]
     assert run(*arguments) is None
     assert 'the weights are random' in capsys.readouterr().err
-    assert 'random.onnx stands already' in run(*arguments)
+    assert 'random.onnx already exists' in run(*arguments)
     assert file.read_text() == '1'
     assert run(*arguments, '--force') is None
     assert file.read_text() == '2'
@@ -252,9 +252,9 @@ def test_without_a_checkpoint_weights_are_random(
 @pytest.mark.parametrize(
     ('config', 'what', 'words'),
     [
-        ('nowhere.py', 'backbone', 'nowhere.py does not exist'),
-        ('mask_rcnn_dsnet_t_fpn_1x_coco.py', 'detector', 'is a MaskRCNN and no RetinaNet'),
-        ('pretrain/dsnet_t_in1k.py', 'detector', 'is a ImageClassifier and no RetinaNet'),
+        ('nowhere.py', 'backbone', 'nowhere.py is not a file'),
+        ('mask_rcnn_dsnet_t_fpn_1x_coco.py', 'detector', 'is a MaskRCNN, but only a RetinaNet'),
+        ('pretrain/dsnet_t_in1k.py', 'detector', 'is a ImageClassifier, but only a RetinaNet'),
         ('mmdet::no/such.py', 'backbone', 'mmdet::no/such.py'),
     ],
 )

@@ -25,12 +25,16 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
 
-from dsnet_mm.engine import MissingClassesHook, StartWarningsHook, StopAtNaNHook
-from dsnet_mm.engine.checkpoint import read_checkpoint
+from dsnet_mm.engine.checkpoint import latest_checkpoint, read_checkpoint
+from dsnet_mm.engine.config import load_config
 from dsnet_mm.engine.distributed import rank_of
-from dsnet_mm.engine.faults import explained, latest_checkpoint, only_training_in
-from dsnet_mm.engine.launch import evaluate, load_config, train
+from dsnet_mm.engine.evaluate import evaluate
+from dsnet_mm.engine.explain_errors import explained
+from dsnet_mm.engine.hooks import CheckClassesHook, StopAtNaNHook, WarnAtStartHook
+from dsnet_mm.engine.train import train
+from dsnet_mm.engine.work_dir_lock import only_training_in
 from dsnet_mm.errors import UserError
+from dsnet_mm.files import make_folder
 
 EPOCHS = 40
 KILLS = 8
@@ -41,7 +45,8 @@ SERVER = """
 import os, sys
 import conftest
 import torch
-from dsnet_mm.engine.launch import load_config, train
+from dsnet_mm.engine.config import load_config
+from dsnet_mm.engine.train import train
 from mmdet.utils import register_all_modules
 torch.set_num_threads(1)
 config, work_dir, data_root = sys.argv[1:]
@@ -190,11 +195,12 @@ def test_a_checkpoint_cut_short_is_passed_over(tmp_path):
 def test_settings_that_do_not_exist_are_named(config, shapes_root, tmp_path):
     options = {'train_cfg.max_epoch': 1}
     cfg = load_config(str(config), str(tmp_path), options, str(shapes_root))
-    with pytest.raises(UserError, match='EpochBasedTrainLoop the setting max_epoch, which it does'):
+    with pytest.raises(UserError, match='EpochBasedTrainLoop has no setting max_epoch, which'):
         train(cfg)
 
 
 def test_two_trainings_in_one_folder_are_noticed(tmp_path):
+    (tmp_path / 'other').mkdir()
     with only_training_in(tmp_path):
         with pytest.raises(UserError, match=r'is in use by a training of process \d+; wait'):
             with only_training_in(tmp_path):
@@ -263,7 +269,7 @@ def run(config: Path, work_dir: Path, data_root: Path, **options: object) -> dic
 
 
 def test_a_loss_that_is_no_number_stops_the_training(config, shapes_root, tmp_path):
-    with pytest.raises(UserError, match='the loss is no finite number at iteration') as error:
+    with pytest.raises(UserError, match='the loss is not finite at iteration') as error:
         run(config, tmp_path, shapes_root, optim_wrapper__optimizer__lr=1e30,
             optim_wrapper__clip_grad=None)  # fmt: skip
     assert str(tmp_path) in str(error.value)
@@ -303,9 +309,9 @@ def test_a_class_that_a_file_lacks_stops_before_the_first_image(
     cfg = load_config(str(config), str(tmp_path), options, str(shapes_root))
     file = rf'{shapes_root}\S+_{"train" if split == "train" else "val"}2017.json'
     words = (
-        rf'{file} has only 3 of the 4 classes of its data set in \S+config.py, where the later'
+        rf'{file} has only 3 of the 4 classes of its dataset in \S+config.py, so the later'
         if len(classes) > 1
-        else rf'no image of {file} and \S+ is left for one of the data sets of \S+config.py, such'
+        else rf'a dataset of \S+config.py has no image left of {file} and \S+; if the categories'
     )
     if split == 'test':
         weights = dict(state_dict=MODELS.build(cfg.model).state_dict())
@@ -325,15 +331,15 @@ def test_classes_are_looked_at_inside_wrappers_and_where_there_are_no_categories
     whole.cat_ids, lacking.cat_ids = [1, 2], [1]
     runner = SimpleNamespace(cfg=SimpleNamespace(filename='my.py'))
     repeated = SimpleNamespace(dataset=lacking)
-    MissingClassesHook.check(runner, SimpleNamespace(datasets=[whole, foreign]))
+    CheckClassesHook.check(runner, SimpleNamespace(datasets=[whole, foreign]))
     with pytest.raises(UserError, match='my.json has only 1 of the 2 classes .* in my.py'):
-        MissingClassesHook.check(runner, SimpleNamespace(datasets=[whole, repeated]))
+        CheckClassesHook.check(runner, SimpleNamespace(datasets=[whole, repeated]))
 
 
 def test_a_training_beside_older_checkpoints_warns(config, shapes_root, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(
-        StartWarningsHook, 'before_train', lambda self, runner: said.extend(self.sentences)
+        WarnAtStartHook, 'before_train', lambda self, runner: said.extend(self.sentences)
     )
     for begun, warnings in (({}, 0), ({}, 1), (dict(resume='auto'), 0)):
         said.clear()
@@ -348,7 +354,7 @@ def test_weights_that_are_no_numbers_are_not_stored(tmp_path):
     runner = type('Runner', (), dict(iter=6, work_dir=str(tmp_path)))
     hook = StopAtNaNHook()
     hook.before_save_checkpoint(runner, dict(state_dict=dict(a=torch.ones(2), n=torch.tensor(3))))
-    with pytest.raises(UserError, match='the weight b is no finite number at iteration 7'):
+    with pytest.raises(UserError, match='the weight b is not finite at iteration 7'):
         hook.before_save_checkpoint(runner, dict(state_dict=dict(b=torch.tensor([1, torch.nan]))))
 
 
@@ -395,7 +401,7 @@ def test_an_image_that_cannot_be_read_is_named(config, broken_set, tmp_path, fau
     cfg = load_config(str(config), str(tmp_path), data_root=str(broken_set))
     settings = cfg[f'{split}_dataloader']
     settings.num_workers = workers
-    words = rf'^{image} cannot be read as an image.*; fetch it again or take it out'
+    words = rf'^{image} cannot be read as an image.*; download it again or remove it'
     with pytest.raises(UserError, match=words) as error, explained(cfg, 'go on'):
         for _ in Runner.build_dataloader(settings):
             pass
@@ -409,7 +415,7 @@ def test_an_image_is_not_blamed_for_what_else_opencv_says(tmp_path):
 
 @pytest.mark.parametrize(
     ('content', 'words'),
-    [('{"images": [', 'is no whole JSON'), ('{"images": []}', 'lacks annotations, categories')],
+    [('{"images": [', 'is not complete JSON'), ('{"images": []}', 'lacks annotations, categories')],
 )
 def test_annotations_that_are_broken_are_named(config, broken_set, tmp_path, content, words):
     path = broken_set / 'annotations' / 'instances_train2017.json'
@@ -421,7 +427,9 @@ def test_annotations_that_are_broken_are_named(config, broken_set, tmp_path, con
 def test_a_full_disk_leaves_the_checkpoint_before(config, shapes_root, tmp_path):
     """The system itself says so of what is written to /dev/full."""
     (tmp_path / 'epoch_2.pth').symlink_to('/dev/full')
-    with pytest.raises(UserError, match=f'the disk of {tmp_path} is full; free some space and go'):
+    with pytest.raises(
+        UserError, match=f'the disk of {tmp_path} is full; free some space and continue'
+    ):
         run(config, tmp_path, shapes_root)
     assert latest_checkpoint(tmp_path).name == 'epoch_1.pth'
 
@@ -448,7 +456,7 @@ def test_a_work_dir_that_is_a_file(config, shapes_root, tmp_path, above):
     place = tmp_path / 'file'
     place.write_text('mine')
     work_dir = place / 'below' if above else place
-    words = f'to the folder {work_dir} .a file is in its place or above it.; .* by --work-dir'
+    words = f'the folder {work_dir} is not writable .a file has its name .*; .* as --work-dir'
     with pytest.raises(UserError, match=words):
         run(config, work_dir, shapes_root)
     assert place.read_text() == 'mine'
@@ -458,19 +466,17 @@ def test_a_work_dir_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):  # the rights of a file do not bind the superuser
         raise PermissionError(13, 'Permission denied')
 
-    with pytest.raises(UserError, match=r'written to the folder /proc/sys \('):
-        with only_training_in('/proc/sys'):
-            pass
+    with pytest.raises(UserError, match=r'^the folder /proc/sys is not writable \('):
+        make_folder('/proc/sys', '--work-dir')
     monkeypatch.setattr('tempfile.TemporaryFile', refuse)
-    with pytest.raises(UserError, match=rf'the folder {tmp_path} \(Permission denied\); mend that'):
-        with only_training_in(tmp_path):
-            pass
+    with pytest.raises(UserError, match=rf'{tmp_path} is not writable \(Permission denied\); fix'):
+        make_folder(tmp_path, '--work-dir')
     assert not list(tmp_path.iterdir())
 
 
 def test_a_fault_of_the_system_is_told_with_its_file(tmp_path):
     cfg = Config(dict(work_dir=str(tmp_path)))
-    with pytest.raises(UserError, match=rf'^{tmp_path} cannot be .* \(Is a directory\); mend'):
+    with pytest.raises(UserError, match=rf'^{tmp_path} cannot be .* \(Is a directory\); fix'):
         with explained(cfg, 'go on'):
             tmp_path.write_text('')
     for kind in (PermissionError(1, 'Operation not permitted'), FileNotFoundError(2, 'No such')):

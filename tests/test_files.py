@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsnet_mm.errors import UserError, counted
-from dsnet_mm.files import check_empty, check_folder, check_free, check_place, written_whole
+from dsnet_mm.files import check_empty, check_folder, check_free, written_whole
 
 
 def write_half(path):
@@ -38,22 +38,23 @@ def test_places_are_looked_at_and_nothing_is_made(tmp_path, monkeypatch):
     Path('folder').mkdir()
     for path in ('new', 'new/er', 'folder', 'folder/new', str(tmp_path / 'new')):
         check_folder(Path(path))
-    for path in ('new.txt', 'folder/new.txt', 'file', str(tmp_path / 'new.txt')):
-        check_place(Path(path))
+    for path in ('new.txt', 'folder/new.txt', 'new/new.txt', str(tmp_path / 'new.txt')):
+        check_free(Path(path), force=False)
     faults = [
-        (check_folder, 'file', 'file is no folder; name another one'),
-        (check_folder, 'file/new', 'file/new cannot be made, since file is no folder; name'),
-        (check_folder, 'link/new', 'link/new cannot be made, since link is no folder; name'),
-        (check_place, 'file/x', 'file/x cannot be written; choose another place or make the'),
-        (check_place, 'new/x', 'new/x cannot be written; choose another place or make the folder'),
+        ('file', 'file is not a folder; choose another folder'),
+        ('file/new', 'file/new cannot be created: file is not a folder; choose another folder'),
+        ('link/new', 'link/new cannot be created: link is not a folder; choose another folder'),
     ]
-    for check, path, words in faults:
+    for path, words in faults:
         with pytest.raises(UserError, match=re.escape(words)):
-            check(Path(path))
+            check_folder(Path(path))
+        with pytest.raises(UserError, match=re.escape(words)):
+            check_free(Path(path) / 'new.txt', force=False)
     monkeypatch.setattr(os, 'access', lambda path, mode: False)
-    for check, path in ((check_folder, 'folder/new'), (check_place, 'folder/x')):
-        with pytest.raises(UserError, match='^folder is not to be written to; allow it or name'):
-            check(Path(path))
+    with pytest.raises(
+        UserError, match='^folder is not writable; change its permissions or choose'
+    ):
+        check_free(Path('folder/x'), force=False)
     assert sorted(os.listdir()) == ['file', 'folder', 'link']
 
 
@@ -61,16 +62,16 @@ def test_force_is_advised_where_it_helps(tmp_path):
     (tmp_path / 'file').touch()
     check_free(tmp_path / 'new', force=False)
     check_free(tmp_path / 'file', force=True)
-    with pytest.raises(UserError, match='file stands already; name another file, or give --force'):
+    with pytest.raises(UserError, match='file already exists; choose another file or pass --force'):
         check_free(tmp_path / 'file', force=False)
     for force in (False, True):
-        with pytest.raises(UserError, match='is a folder; name a file$'):
+        with pytest.raises(UserError, match='is a folder; choose a file$'):
             check_free(tmp_path, force)
     check_empty(tmp_path / 'new', '--out')
     check_empty(tmp_path, '--out', force=True)
-    with pytest.raises(UserError, match='holds files already; .* by --out, or give --force to'):
+    with pytest.raises(UserError, match='already holds files; .* as --out, or pass --force to'):
         check_empty(tmp_path, '--out', force=False)
-    with pytest.raises(UserError, match='holds files already; name another folder by --draw$'):
+    with pytest.raises(UserError, match='already holds files; pass another folder as --draw$'):
         check_empty(tmp_path, '--draw')
 
 

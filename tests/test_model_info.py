@@ -227,9 +227,9 @@ def test_command_prints_json_of_a_config():
 @pytest.mark.parametrize(
     ('content', 'words'),
     [
-        (None, 'does not exist; pass the path of a config'),
+        (None, 'is not a file; pass the path of a config'),
         ("model = dict(type='Nothing')", 'no model can be built from'),
-        ('no config at all', 'no model can be built from'),
+        ('no config at all', 'cannot be read as a config'),
         ('lr = 1', 'no model can be built from'),
         ("model = dict(type='mmdet.FPN', in_channels=[8], out_channels=8, num_outs=1)", 'backbone'),
     ],

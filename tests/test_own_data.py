@@ -25,8 +25,8 @@ from test_convert_data import CLASSES, build
 from test_predict import make_detector
 
 from dsnet_mm.engine import initial_weights
+from dsnet_mm.engine.config import load_config
 from dsnet_mm.engine.initial_weights import check_initial_weights
-from dsnet_mm.engine.launch import load_config
 from dsnet_mm.errors import UserError
 
 TEXT = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8')

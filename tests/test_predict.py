@@ -115,7 +115,7 @@ def test_a_folder(mask_rcnn, pictures, tmp_path, monkeypatch, capfd):
         assert (out / 'pictures' / name).stat().st_size > 0
 
     message = predict(monkeypatch, *arguments)
-    assert 'out holds files already; name another folder by --out' in message
+    assert 'out already holds files; pass another folder as --out' in message
     assert predict(monkeypatch, *arguments, '--score', 1, '--force') is None
     assert '0 objects in 2 images' in capfd.readouterr().out
     drawn = cv2.imread(str(out / 'pictures' / 'a.png')).reshape(-1, 3)
@@ -219,10 +219,10 @@ def other_model(folder: Path) -> Path:
         ('broken image', 'broken.jpg cannot be read as an image'),
         ('broken video', 'broken.mp4 cannot be read as a video'),
         ('score', '--score 2.0 must be between 0 and 1'),
-        ('file as folder', 'taken is no folder; name another one'),
+        ('file as folder', 'taken is not a folder; choose another'),
         ('no checkpoint', 'none.pth is not a file'),
         ('other model', 'other.pth does not fit the model'),
-        ('classifier', 'dsnet_t_in1k.py is not of a detector'),
+        ('classifier', 'dsnet_t_in1k.py is not the config of a detector'),
     ],
 )
 def test_bad_input_is_reported(fault, words, mask_rcnn, pictures, tmp_path, monkeypatch):

@@ -19,8 +19,9 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from dsnet_mm.data.locate import check_data, find_paths, set_data_root
-from dsnet_mm.engine import SafeCheckpointHook, StopAtNaNHook
-from dsnet_mm.engine.launch import draw_predictions, load_config
+from dsnet_mm.engine.config import load_config
+from dsnet_mm.engine.evaluate import draw_predictions
+from dsnet_mm.engine.hooks import SafeCheckpointHook, StopAtNaNHook
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
 from dsnet_mm.weights.conversion import classifier_skeleton
@@ -193,7 +194,7 @@ def test_class_folders(tmp_path):
 def test_a_config_without_a_hook_draws_nothing():
     cfg = Config.fromfile(TINY)
     del cfg.default_hooks.visualization
-    with pytest.raises(UserError, match='leave --show-dir out'):
+    with pytest.raises(UserError, match='omit --show-dir'):
         draw_predictions(cfg, 'pictures')
 
 
@@ -283,7 +284,7 @@ def test_commands(workplace, shapes_root, monkeypatch):
     assert imagenet.startswith(before)
     assert imagenet.endswith(after)
     log = type_in(workplace, 'python ' + imagenet.removeprefix(before).removesuffix(after))
-    assert 'made for batches of 1024 images, but 8 run here' in log
+    assert 'is for batches of 1024 images, but this run has batches of 8' in log
     trained = workplace / 'work_dirs' / 'dsnet_t_in1k' / 'epoch_1.pth'
     stored = torch.load(trained, weights_only=True)
     assert set(stored['ema_state_dict']) > {'module.neck.norm.running_mean'}

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 
-from dsnet_mm.engine import SafeCheckpointHook
+from dsnet_mm.engine.hooks import SafeCheckpointHook
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_the_command(detector, tmp_path, monkeypatch):
     assert run('--at', 79, 59) is None
     drawn = cv2.imread(str(out))
     assert drawn.shape[1] > 4 * drawn.shape[0]
-    assert 'streams.png stands already' in run()
+    assert 'streams.png already exists' in run()
     for arguments, words in (
         (['--at', 80, 0], 'is outside'),
         (['--stage', 5], 'stage 5 does not exist'),

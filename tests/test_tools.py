@@ -15,8 +15,10 @@ from mmdet.registry import MODELS as DET_MODELS
 from mmengine.config import Config
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dsnet_mm.engine.building import build_runner
 from dsnet_mm.engine.checkpoint import read_weights
-from dsnet_mm.engine.launch import build_runner, evaluate, load_config
+from dsnet_mm.engine.config import load_config
+from dsnet_mm.engine.evaluate import evaluate
 from dsnet_mm.errors import UserError
 from dsnet_mm.models import DSNet
 
@@ -103,7 +105,9 @@ def test_fused_norms_change_nothing_but_rounding(shapes_root, tmp_path, monkeypa
     checkpoint = tmp_path / 'checkpoint.pth'
     torch.save(dict(state_dict=model.state_dict(), meta={}), checkpoint)
     seen, models = {}, []
-    monkeypatch.setattr('dsnet_mm.engine.launch.check_fit', lambda model, *_: models.append(model))
+    monkeypatch.setattr(
+        'dsnet_mm.engine.evaluate.check_fit', lambda model, *_: models.append(model)
+    )
     for fuse in (False, True):
         cfg.experiment_name = f'fuse_{fuse}'
         evaluate(cfg.copy(), str(checkpoint), fuse=fuse)
@@ -117,7 +121,7 @@ def test_fused_norms_change_nothing_but_rounding(shapes_root, tmp_path, monkeypa
 
 def test_fused_norms_do_not_go_with_averaged_weights():
     cfg = load_config(str(ROOT / 'configs' / 'pretrain' / 'dsnet_t_in1k.py'))
-    with pytest.raises(UserError, match='--fuse does not go with the EMAHook'):
+    with pytest.raises(UserError, match='--fuse does not work with the EMAHook'):
         evaluate(cfg, 'x.pth', fuse=True)
 
 
@@ -151,12 +155,12 @@ def test_learning_rate_follows_the_batch_size(shapes_root, tmp_path):
                'model.backbone.with_cp=True']  # fmt: skip
     done = run_command(*common, *options)
     assert done.returncode == 0, done.stderr
-    assert 'made for batches of 8 images, but 2 run here' in done.stdout + done.stderr
+    assert 'is for batches of 8 images, but this run has batches of 2' in done.stdout + done.stderr
     done = run_command(*common, '--auto-scale-lr', *options)
     assert done.returncode == 0, done.stderr
     log = done.stdout + done.stderr
     assert 'Scaling the original LR by 0.25' in log
-    assert 'images, but' not in log
+    assert 'is for batches' not in log
 
 
 @pytest.mark.slow
@@ -236,7 +240,7 @@ def test_how_missing_weights_come_about(file, words):
 
 
 def test_config_that_is_none(refused, tmp_path):
-    assert 'is no file' in refused('train', 'configs/none.py')
+    assert 'is not a file' in refused('train', 'configs/none.py')
     broken = tmp_path / 'broken.py'
     broken.write_text('model = dict(')
     assert 'broken.py cannot be read' in refused('train', broken)

@@ -262,7 +262,7 @@ def test_force_does_not_harm_the_target_when_the_source_is_bad(tmp_path):
     [
         ('source', 'is the source itself'),
         ('.', 'is a folder'),
-        ('source/out.pth', 'cannot be written'),
+        ('source/out.pth', 'source is not a folder'),
         ('x' * 300, 'cannot be written'),
         ('full/out.pth', 'cannot be written'),
     ],

@@ -79,13 +79,12 @@ def run(args: argparse.Namespace) -> None:
 
     from dsnet_mm.analysis import benchmark_report
     from dsnet_mm.analysis.benchmark import Setting, benchmark
-    from dsnet_mm.files import check_free, check_place, written_whole
+    from dsnet_mm.files import check_free, written_whole
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     for path in filter(None, (args.json, args.markdown, args.plot)):
         check_free(Path(path), args.force)
-        check_place(Path(path))
     if args.plot and not args.plot.endswith(('.png', '.svg')):
         raise UserError(f'--plot {args.plot} must end in .png or .svg')
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
 
     from dsnet_mm.data.checking import drawing, printing
     from dsnet_mm.data.checking.check import check_set
-    from dsnet_mm.engine.launch import load_config
+    from dsnet_mm.engine.config import load_config
     from dsnet_mm.files import check_empty
 
     if args.draw:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from rich.console import Console
 
-    from dsnet_mm.comparison.runs import Run
     from dsnet_mm.comparison.suites import Entry, Suite
+    from dsnet_mm.comparison.work_dir_reader import Run
 
 EPILOG = (
     'Verdicts use finished runs only; others are listed. docs/compare.md explains the verdicts.'
@@ -78,11 +78,11 @@ def run(args: argparse.Namespace) -> None:
 
     from dsnet_mm.comparison.cost import count_costs
     from dsnet_mm.comparison.plot import plot
-    from dsnet_mm.comparison.results import Result
     from dsnet_mm.comparison.suites import get_suite
+    from dsnet_mm.comparison.summary import Result
     from dsnet_mm.comparison.table import to_csv, to_markdown
     from dsnet_mm.comparison.verdict import answer
-    from dsnet_mm.engine.launch import load_config
+    from dsnet_mm.engine.config import load_config
     from dsnet_mm.files import check_folder, written_whole
 
     if args.gpus is not None and args.jobs > 1:
@@ -139,7 +139,7 @@ def read_all(
     suite: Suite, args: argparse.Namespace, load: Callable[[Entry], Config]
 ) -> list[tuple[Entry, list[Run]]]:
     """Find the runs of every entry."""
-    from dsnet_mm.comparison.runs import find_runs
+    from dsnet_mm.comparison.work_dir_reader import find_runs
 
     work_dirs = Path(args.work_dirs)
     return [(entry, find_runs(work_dirs, entry, args.seeds, load)) for entry in suite.entries]
@@ -151,7 +151,7 @@ def train_missing(
     """Train missing and unfinished runs, and return the failures by run name."""
     from rich.progress import track
 
-    from dsnet_mm.comparison.running import Launch, to_do, train_all
+    from dsnet_mm.comparison.scheduler import Launch, to_do, train_all
 
     if suite.shapes and args.data_root is None:
         console.print(f'data: {suite.data_root}')

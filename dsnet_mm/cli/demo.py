@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw a dataset, train, evaluate, and print the results."""
     from dsnet_mm.data.shapes import ShapesDetection
-    from dsnet_mm.engine.launch import evaluate, load_config, train
+    from dsnet_mm.engine.config import load_config
+    from dsnet_mm.engine.evaluate import evaluate
+    from dsnet_mm.engine.train import train
     from dsnet_mm.environment import configs_dir
     from dsnet_mm.files import make_folder
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Detect objects, and write drawings and predictions.json."""
     from dsnet_mm.data.pictures import VIDEOS, Video, write_video
-    from dsnet_mm.engine.launch import load_config
+    from dsnet_mm.engine.config import load_config
     from dsnet_mm.engine.predict import CocoResults, Predictor, on_frames, on_images
     from dsnet_mm.files import check_empty, written_whole
 

@@ -29,15 +29,14 @@ def run(args: argparse.Namespace) -> None:
 
     from dsnet_mm.analysis.streams import draw, find_block, look
     from dsnet_mm.data.pictures import read_image
-    from dsnet_mm.engine.launch import load_config
+    from dsnet_mm.engine.config import load_config
     from dsnet_mm.engine.predict import Predictor
-    from dsnet_mm.files import check_free, check_place
+    from dsnet_mm.files import check_free
 
     out = Path(args.out)
     if out.suffix not in ('.png', '.svg'):
         raise UserError(f'--out {out} must end in .png or .svg')
     check_free(out, args.force)
-    check_place(out)
     path = Path(args.image)
     if not path.is_file():
         raise UserError(

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate the checkpoint."""
-    from dsnet_mm.engine.launch import evaluate, load_config
+    from dsnet_mm.engine.config import load_config
+    from dsnet_mm.engine.evaluate import evaluate
     from dsnet_mm.files import check_empty, check_free
 
     if args.out:

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train the model."""
-    from dsnet_mm.engine.launch import load_config, train
+    from dsnet_mm.engine.config import load_config
+    from dsnet_mm.engine.train import train
 
     options = read_settings(args.cfg_options)
     cfg = load_config(args.config, args.work_dir, options, args.data_root, args.launcher)

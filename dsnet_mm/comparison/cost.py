@@ -1,4 +1,4 @@
-"""Parameters, MACs and latency of the detectors of a suite."""
+"""Count parameters and MACs, and measure latency, of the detectors of a suite."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dsnet_mm.analysis.benchmark import Setting, Spread, benchmark
 from dsnet_mm.analysis.building import build_model
 from dsnet_mm.analysis.macs import count_model_macs, count_parameters
 
-from .results import Cost
 from .suites import Entry
+from .summary import Cost
 
 ROUNDS = 10
 
@@ -22,7 +22,7 @@ def count_costs(
     latency: bool = False,
     report: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Cost]:
-    """Count parameters and MACs, and measure the latency if asked to.
+    """Count parameters and MACs, and optionally measure the latency.
 
     Latency is the median time of a prediction of one image, decoding and NMS included, in float32
     on a GPU if there is one. All detectors are measured in turns.

@@ -1,4 +1,4 @@
-"""AP against what it costs."""
+"""Plot AP against cost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .results import Result
 from .suites import Part, Suite
+from .summary import Result
 
 COSTS = {
     'G MACs': lambda result: result.cost.macs / 1e9 if result.cost else None,
@@ -44,7 +44,7 @@ def plot(suite: Suite, results: Mapping[str, Result], path: str | Path) -> None:
 def _draw(
     row: Sequence[Axes], part: Part, results: Sequence[Result], models: Sequence[str]
 ) -> None:
-    """Draw one part; colours stand for models, markers for necks."""
+    """Draw one part; colors show models, markers show necks."""
     for axes, (name, cost) in zip(row, COSTS.items(), strict=True):
         for result in results:
             x, ap = cost(result), result.ap('box')

@@ -1,4 +1,4 @@
-"""Which detectors are compared with each other, and what is asked of them."""
+"""Define which detectors are compared, and which questions the comparison answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dsnet_mm.data.shapes import ShapesDetection
 from dsnet_mm.environment import configs_dir
 from dsnet_mm.errors import UserError
 
-from .published import CLAIMS, PUBLISHED, Published
+from .paper_claims import CLAIMS, PUBLISHED, Published
 
 R50, SWIN_T = 'ResNet-50', 'Swin-T'
 BASELINES = (R50, SWIN_T)
@@ -37,12 +37,12 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The name of the config, and of the folder of its runs."""
+        """The name of the config and of the folder of its runs."""
         return self.config.stem
 
     @property
     def published(self) -> Published | None:
-        """What others reported of it; nothing is published of other necks."""
+        """Published figures of this detector; with necks other than FPN, none exist."""
         key = self.detector, self.model, self.schedule
         return PUBLISHED.get(key) if self.neck == 'FPN' else None
 
@@ -85,7 +85,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Suite:
-    """Detectors compared on one data set.
+    """Detectors compared on one dataset.
 
     Attributes:
         name: How it is asked for.
@@ -109,7 +109,7 @@ class Suite:
         return tuple(dict.fromkeys(entry for part in self.parts for entry in part.entries))
 
     def only(self, pattern: str) -> Suite:
-        """Return the suite with those entries whose label matches a shell pattern.
+        """Return the suite with only the entries whose label matches a shell pattern.
 
         Raises:
             UserError: If none does.
@@ -122,7 +122,7 @@ class Suite:
         labels = {entry.label for entry in suite.entries}
         if not labels:
             raise UserError(
-                f'no config of the suite {self.name} matches {pattern}; they are '
+                f'no config of the suite {self.name} matches {pattern}; choose from '
                 f'{", ".join(entry.label for entry in self.entries)}'
             )
         kept = (q for q in self.questions if {q.model, q.baseline} <= labels)
@@ -147,7 +147,7 @@ DETECTORS = {'retinanet': 'RetinaNet', 'mask_rcnn': 'Mask R-CNN'}
 
 
 def coco() -> Suite:
-    """The paper's comparison on COCO 2017."""
+    """Return the comparison of the paper, on COCO 2017."""
     root = configs_dir()
     parts = []
     for prefix, detector in DETECTORS.items():
@@ -197,7 +197,7 @@ def coco() -> Suite:
 
 
 def shapes() -> Suite:
-    """The small edition: the same comparison on synthetic shapes, from scratch."""
+    """Return the small edition: the same comparison on synthetic shapes, from scratch."""
     root = configs_dir() / 'compare'
     models = {
         'r50': R50,
@@ -279,5 +279,5 @@ def get_suite(name: str) -> Suite:
         UserError: If there is none of that name.
     """
     if name not in SUITES:
-        raise UserError(f'{name} is no suite; choose one of {", ".join(SUITES)}')
+        raise UserError(f'the suite {name} does not exist; choose one of {", ".join(SUITES)}')
     return SUITES[name]()

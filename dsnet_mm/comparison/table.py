@@ -1,4 +1,4 @@
-"""The outcome of a comparison, as Markdown for readers and as CSV for programs."""
+"""Write the results of a comparison as Markdown for readers and as CSV for programs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dsnet_mm.analysis.tables import markdown
 from dsnet_mm.models.strict_backbone import listing
 
-from .results import Result, Summary, pooled_spread
-from .runs import FIGURES, KINDS, State
 from .suites import Entry, Part, Suite
+from .summary import Result, Summary, pooled_spread
 from .verdict import SPREAD, Answer
+from .work_dir_reader import FIGURES, KINDS, State
 
 HEADINGS = dict(zip(FIGURES, ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl'), strict=True))
 NOTHING = '-'
@@ -49,7 +49,7 @@ def to_markdown(suite: Suite, results: Mapping[str, Result], answers: Sequence[A
         if run.altered
     ]
     if altered:
-        title = '## Counted, but with other settings than the config, or unknown ones'
+        title = '## Counted, but with other settings than the config'
         parts += [title, '\n'.join(altered)]
     sources = [
         f'- {entry.detector} {entry.model}, {entry.schedule}: {entry.published.source}'
@@ -62,7 +62,7 @@ def to_markdown(suite: Suite, results: Mapping[str, Result], answers: Sequence[A
 
 
 def part_table(part: Part, rows: Sequence[Result], results: Mapping[str, Result]) -> str:
-    """Lay out the detectors of one part; columns without any figure are left out."""
+    """Lay out the detectors of one part; columns without any figure are omitted."""
     columns: dict[str, list[str]] = {
         'Model': [row.entry.model for row in rows],
         'neck': [row.entry.neck for row in rows],
@@ -95,7 +95,7 @@ def part_table(part: Part, rows: Sequence[Result], results: Mapping[str, Result]
 
 
 def answers_table(answers: Sequence[Answer]) -> str:
-    """Lay out the questions, with claims and verdicts where the paper claims something."""
+    """Lay out the questions, with the claims of the paper and verdicts."""
     claims = any(answer.question.claimed is not None for answer in answers)
     header = ['Question', 'difference in AP', 'standard error', 'runs']
     rows = []
@@ -122,7 +122,7 @@ def answers_table(answers: Sequence[Answer]) -> str:
 
 
 def to_csv(suite: Suite, results: Mapping[str, Result]) -> str:
-    """Lay out one line for each detector with a finished run; empty where nothing is known."""
+    """Lay out one line for each detector with a finished run; unknown figures are empty."""
     lines = []
     for entry in suite.entries:
         row = results[entry.label]
@@ -176,12 +176,12 @@ def reference_of(entry: Entry, model: str, results: Mapping[str, Result]) -> Res
 
 
 def difference(row: Result, reference: Result | None, kind: str) -> float:
-    """Return the difference in AP in percent points, NaN if it is not known."""
+    """Return the difference in AP in percent points, NaN if unknown."""
     return row.ap(kind).mean - reference.ap(kind).mean if reference else math.nan
 
 
 def summary(value: Summary, factor: float = 1.0, digits: int = 1) -> str:
-    """Write a mean, with its spread if that is known."""
+    """Write a mean, with its spread if known."""
     if not value.count:
         return NOTHING
     text = f'{factor * value.mean:.{digits}f}'
@@ -189,7 +189,7 @@ def summary(value: Summary, factor: float = 1.0, digits: int = 1) -> str:
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """Write a number, or that there is none."""
+    """Write a number, or a dash for none."""
     return NOTHING if value is None or math.isnan(value) else f'{value:.{digits}f}'
 
 
@@ -199,7 +199,7 @@ def points(value: float) -> str:
 
 
 def _reading(suite: Suite, results: Mapping[str, Result], answers: Sequence[Answer]) -> str:
-    """Say how the figures are to be read."""
+    """Explain the figures."""
     text = (
         'AP in percent after the last epoch, as mean ± sample standard deviation of the runs; '
         f'MACs for one image of {suite.size[0]}x{suite.size[1]} pixels; training time without '
@@ -214,7 +214,7 @@ def _reading(suite: Suite, results: Mapping[str, Result], answers: Sequence[Answ
             f'a spread of {SPREAD} AP where fewer runs or a smaller spread were measured: a '
             'decision of this project (docs/compare.md).'
         )
-    return f'{text} The paper claims nothing about these runs.'
+    return f'{text} The paper makes no claim about these runs.'
 
 
 def _plain(value: float | None) -> float | str:

@@ -1,4 +1,4 @@
-"""Differences in AP, and whether they are those that the paper claims.
+"""Compare differences in AP with the claims of the paper.
 
 Two trainings that differ in nothing but chance do not end with the same AP. Statements on COCO:
 
@@ -23,9 +23,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .results import Result, Summary
-from .runs import State
 from .suites import Question
+from .summary import Result, Summary
+from .work_dir_reader import State
 
 SPREAD = 0.15
 """Standard deviation of COCO AP over runs, in percent points, where too few were measured."""
@@ -42,7 +42,7 @@ class Answer:
         model: AP of the first detector in percent.
         baseline: AP of the second.
         obstacle: Which runs keep the question from being answered; '' if none do.
-        altered: Labels of those of the two with a run that is not known to be set as its config is.
+        altered: Labels of the detectors with a run that had other settings than its config.
     """
 
     question: Question
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def difference(self) -> float:
-        """The difference in percent points; NaN if it is not known."""
+        """The difference in percent points; NaN if unknown."""
         return self.model.mean - self.baseline.mean
 
     @property
@@ -66,7 +66,7 @@ class Answer:
 
     @property
     def tolerance(self) -> float:
-        """How far the difference may be from the claimed one, in percent points.
+        """The largest deviation from the claimed difference that counts as reproduced.
 
         Spreads measured over few seeds may be small by chance, so none below :data:`SPREAD` is
         believed.
@@ -80,7 +80,7 @@ class Answer:
 
     @property
     def verdict(self) -> str:
-        """Whether the paper's claim came out; '' for a question about which it claims nothing.
+        """Whether the claim of the paper is reproduced; '' for a question without a claim.
 
         It did if the first detector is the better one, by the claimed difference within the
         tolerance.
@@ -94,19 +94,18 @@ class Answer:
 
     @property
     def caveat(self) -> str:
-        """What keeps a verdict from saying much, '' if nothing does."""
+        """Why the verdict is weak; '' if it is not."""
         claimed = self.question.claimed
         if claimed is None or self.obstacle:
             return ''
         remarks = []
         if claimed <= self.tolerance and self._near:
             remarks.append(
-                'the claim is smaller than the tolerance, so that chance alone could decide it'
+                'the claim is smaller than the tolerance, so chance alone could decide it'
             )
         if self.altered:
             remarks.append(
-                f'runs of {" and ".join(self.altered)} were not set as their configs are, '
-                'or are not known to be'
+                f'runs of {" and ".join(self.altered)} had other settings than their configs'
             )
         return '; '.join(remarks)
 
@@ -126,7 +125,7 @@ def answer(question: Question, results: Mapping[str, Result]) -> Answer:
 
 
 def _obstacle(result: Result, figure: str) -> str:
-    """Say why a detector has no AP, '' if it has one."""
+    """Return why a detector has no AP, '' if it has one."""
     if result.ap(figure).count:
         return ''
     if not result.runs:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import BinaryIO
 
 import cv2
@@ -42,6 +43,13 @@ class ImageFile:
     size: tuple[int, int] = (0, 0)
     orientation: int = 1
     reason: str = ''
+
+
+def images_below(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """Return the image files in a folder and its subfolders, in order."""
+    return sorted(
+        path for path in folder.rglob('*') if path.suffix.lower() in suffixes and path.is_file()
+    )
 
 
 Progress = Callable[[Iterable[ImageFile], int], Iterable[ImageFile]]

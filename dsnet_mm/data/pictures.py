@@ -13,7 +13,9 @@ import numpy as np
 from dsnet_mm.errors import UserError
 from dsnet_mm.files import written_whole
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')  # can be read and written
+from .image_files import images_below
+
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')  # both read and written
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 
 
@@ -25,11 +27,7 @@ def find_images(source: str | Path) -> list[Path]:
     """
     source = Path(source)
     if source.is_dir():
-        found = sorted(
-            path
-            for path in source.rglob('*')
-            if path.suffix.lower() in IMAGES and not path.is_dir()
-        )
+        found = images_below(source, IMAGES)
         if not found:
             raise UserError(
                 f'{source} contains no images; pass a folder with {", ".join(IMAGES)} files'

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os.path as osp
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
@@ -106,3 +109,28 @@ def check_fit(model: nn.Module, state_dict: dict[str, Tensor], path: str) -> Non
             f'{path} does not fit the model of the config; pass the config of its training '
             f'({fault})'
         )
+
+
+def latest_checkpoint(work_dir: str | Path) -> Path | None:
+    """Return the newest complete checkpoint in a work dir.
+
+    A training that is killed while it writes a checkpoint leaves an incomplete file.
+    """
+    for path in checkpoints_in(work_dir):
+        try:
+            read_checkpoint(str(path))
+        except UserError as error:
+            print_log(f'Skipping a checkpoint: {error}', logger='current')
+        else:
+            return path
+    return None
+
+
+def checkpoints_in(work_dir: str | Path) -> list[Path]:
+    """Return the checkpoints that trainings wrote into a work dir, the newest first."""
+    numbers = {
+        path: int(match[1])
+        for path in Path(work_dir).glob('*.pth')
+        if (match := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))
+    }
+    return sorted(numbers, key=numbers.__getitem__, reverse=True)

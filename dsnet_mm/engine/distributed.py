@@ -1,4 +1,4 @@
-"""Processes of a distributed run, on CPUs too."""
+"""Start and join the processes of a distributed run, on GPUs or on CPUs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ STARTERS = dict(
 
 
 def rank_of(launcher: str) -> int:
-    """Return the number that a launcher gave to this process, 0 without one."""
+    """Return the rank that a launcher gave to this process, 0 without a launcher."""
     return int(os.environ.get(RANKS.get(launcher, ''), 0))
 
 
 def unfit_batch(cfg: Config, processes: int) -> tuple[int, int] | None:
-    """Compare the batch that runs with the one for which the learning rate was made.
+    """Compare the batch size of a run with the batch size of its learning rate.
 
     Args:
         cfg: The config of a training.
-        processes: How many train together.
+        processes: Number of processes that train together.
 
     Returns:
-        Images of the batch that runs and of the one that is meant; None if they are the same, the
-        rate is scaled, or either is not known.
+        The batch size of the run and that of the learning rate; None if they are the same, the
+        learning rate is scaled, or either is unknown.
     """
     scaling = cfg.get('auto_scale_lr') or {}
     meant = scaling.get('base_batch_size')
@@ -45,10 +45,10 @@ def unfit_batch(cfg: Config, processes: int) -> tuple[int, int] | None:
 
 
 def start_processes(cfg: Config) -> None:
-    """Look whether the launcher of ``cfg`` was used, and join its processes where no GPU is.
+    """Check that the launcher of ``cfg`` was used, and join its processes on a CPU.
 
-    mmengine asks every launcher for an accelerator. On a CPU the processes of torchrun are joined
-    here, by gloo, and ``cfg`` is told to leave the choice of a device to PyTorch.
+    mmengine joins processes on accelerators only. On a CPU, this function joins the processes of
+    torchrun with gloo and configures a model wrapper without a device.
 
     Raises:
         UserError: If this process was not started by the launcher.
@@ -57,14 +57,14 @@ def start_processes(cfg: Config) -> None:
         return
     if RANKS[cfg.launcher] not in os.environ:
         raise UserError(
-            f'--launcher {cfg.launcher} is for the processes of {STARTERS[cfg.launcher]}, or leave '
-            'it out to run in one process'
+            f'--launcher {cfg.launcher} needs a process started by {STARTERS[cfg.launcher]}, or '
+            'omit --launcher to run in one process'
         )
     if get_device() != 'cpu':
         return
     if cfg.launcher != 'pytorch':
         raise UserError(
-            f'--launcher {cfg.launcher} needs GPUs, and none is found here; use tools/dist_train.sh'
+            f'--launcher {cfg.launcher} needs GPUs, but none was found; use tools/dist_train.sh'
         )
     torch.distributed.init_process_group('gloo')
     wrapper = dict(

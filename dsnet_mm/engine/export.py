@@ -1,4 +1,4 @@
-"""Models as ONNX graphs for images of any size, and whether a runtime computes the same."""
+"""Export models as ONNX graphs for images of any size, and verify the graphs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from mmdet.models.task_modules.coders.delta_xywh_bbox_coder import delta2bbox
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from dsnet_mm.analysis.building import build_model, initialize, read_config
 from dsnet_mm.errors import UserError
 
+from .building import build_model, initialize
 from .checkpoint import check_fit, read_checkpoint
+from .config import load_config
 
 PARTS = ('backbone', 'neck', 'detector')
 OPSET = 17  # the first with LayerNormalization; newer ones give nothing to these models
@@ -32,7 +33,7 @@ Size = tuple[int, int]
 
 
 class Part(nn.Module):
-    """What is exported of a model.
+    """The exported part of a model.
 
     Attributes:
         classes: Their names in the checkpoint; None without one.
@@ -55,7 +56,7 @@ class Maps(Part):
         return maps if self.neck is None else self.neck(maps)
 
     def outputs(self, images: Tensor) -> dict[str, dict[int, str]]:
-        """Return the names of the outputs, and the names of those axes that vary."""
+        """Return the names of the outputs and of their dynamic axes."""
         with torch.no_grad():
             ranks = [x.ndim for x in self(images)]
         varying = {0: 'batch', 2: 'height', 3: 'width'}
@@ -106,12 +107,12 @@ class DecodedRetinaNet(Part):
         return boxes, _by_anchor(logits, batch, head.cls_out_channels).sigmoid()
 
     def outputs(self, images: Tensor) -> dict[str, dict[int, str]]:
-        """Return the names of the outputs, and the names of those axes that vary."""
+        """Return the names of the outputs and of their dynamic axes."""
         return {name: {0: 'batch', 1: 'anchors'} for name in ('boxes', 'scores')}
 
 
 def is_tried(part: Maps | DecodedRetinaNet) -> bool:
-    """Tell whether graphs with this backbone are known to take any size."""
+    """Return whether graphs with this backbone are known to accept any image size."""
     model = part if isinstance(part, Maps) else part.model
     return type(model.backbone).__name__ in TRIED
 
@@ -122,7 +123,7 @@ def _by_anchor(levels: Sequence[Tensor], batch: int, width: int) -> Tensor:
 
 
 def load_part(config: str, checkpoint: str | None, what: str) -> Maps | DecodedRetinaNet:
-    """Build what is exported, in eval mode, on the CPU.
+    """Build the exported part in eval mode, on the CPU.
 
     Args:
         config: Path of the config.
@@ -160,15 +161,15 @@ def _check_is_retinanet(model: nn.Module, config: str) -> None:
     ):
         return
     raise UserError(
-        f'{config} is a {type(model).__name__} and no RetinaNet with sigmoid scores, the only '
-        'detector that is exported up to its boxes; export its maps by --what neck and run its '
-        'heads in PyTorch'
+        f'{config} is a {type(model).__name__}, but only a RetinaNet with sigmoid scores can be '
+        'exported with its head; export the feature maps with --what neck and run the head in '
+        'PyTorch'
     )
 
 
 def describe(part: Part, config: str, checkpoint: str | None) -> dict[str, str]:
-    """Return what a user of the graph has to know: how images are prepared, and the classes."""
-    cfg = read_config(config)
+    """Return the preprocessing and the classes, which users of the graph need."""
+    cfg = load_config(config)
     settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     names = ('mean', 'std', 'bgr_to_rgb', 'to_rgb', 'pad_size_divisor')
     resize = _resize_of(cfg)
@@ -184,14 +185,14 @@ def describe(part: Part, config: str, checkpoint: str | None) -> dict[str, str]:
 
 
 def _resize_of(cfg: Config) -> dict[str, Any]:
-    """The size, width and height in pixels, to which the config brings images before the test."""
+    """Return the size, width and height in pixels, to which the test pipeline resizes."""
     pipeline = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline') or []
     steps = [step for step in pipeline if step.get('type') == 'Resize' and 'scale' in step]
     return {name: step[name] for step in steps for name in ('scale', 'keep_ratio') if name in step}
 
 
 def to_onnx(part: Maps | DecodedRetinaNet, size: Size, path: Path, facts: dict[str, str]) -> None:
-    """Write a graph that takes images of any number and size.
+    """Write a graph for batches and images of any size.
 
     Args:
         part: What is exported.
@@ -215,7 +216,7 @@ def to_onnx(part: Maps | DecodedRetinaNet, size: Size, path: Path, facts: dict[s
     except Exception as error:  # an operator without a counterpart, and more
         reason = ' '.join(str(error).split())[:300]
         raise UserError(
-            f'no graph can be made of this model, export another part of it by --what ({reason})'
+            f'this model cannot be exported; choose another part with --what ({reason})'
         ) from error
 
 
@@ -290,6 +291,6 @@ def needed(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f'{module} cannot be imported ({error}); type `pip install onnx onnxruntime`, or '
-            '`pip install ".[export]"` in a clone of dsnet-mm for the versions it was tried with'
+            f'{module} cannot be imported ({error}); run `pip install onnx onnxruntime`, or '
+            '`pip install ".[export]"` in a clone of dsnet-mm for the tested versions'
         ) from error

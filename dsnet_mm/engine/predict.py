@@ -1,4 +1,4 @@
-"""Detections on images and videos of one's own, drawn and in COCO's form."""
+"""Detect objects on images and videos; draw them and collect them in COCO format."""
 
 from __future__ import annotations
 
@@ -45,13 +45,15 @@ class Predictor:
             torch.zeros(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise UserError(
-                f'--device {device} is not of this machine; give cpu, or cuda:0 for a GPU'
+                f'this machine has no device {device}; pass --device cpu, or cuda:0 for a GPU'
             ) from error
         weights = read_checkpoint(checkpoint)
         if cfg.get('default_scope') != 'mmdet' or 'test_dataloader' not in cfg:
-            raise UserError(f'{cfg.filename} is not of a detector; give one of RetinaNet or such')
+            raise UserError(
+                f'{cfg.filename} is not the config of a detector; pass one, such as a RetinaNet'
+            )
         _keep_scores_from(score, cfg.model.get('test_cfg'))
-        # they keep what is drawn in a work dir, which is not asked for
+        # backends would store the drawings in a work dir
         cfg.get('visualizer', {}).pop('vis_backends', None)
         with contextlib.redirect_stdout(io.StringIO()):  # mmengine prints the checkpoint's path
             self.inferencer = DetInferencer(cfg, checkpoint, device=device, show_progress=False)
@@ -60,7 +62,7 @@ class Predictor:
 
     @property
     def classes(self) -> Sequence[str]:
-        """The names of the classes, those of the checkpoint."""
+        """The names of the classes in the checkpoint."""
         return self.inferencer.model.dataset_meta['classes']
 
     def __call__(self, image: np.ndarray) -> tuple[DetDataSample, np.ndarray]:
@@ -75,7 +77,7 @@ class Predictor:
         found = self.inferencer(image, return_datasamples=True)['predictions'][0].cpu()
         found.pred_instances = found.pred_instances[found.pred_instances.scores >= self.score]
         visualizer = self.inferencer.visualizer
-        drawn = found.clone()  # the surest on top of the others
+        drawn = found.clone()  # the highest score on top
         drawn.pred_instances = found.pred_instances[found.pred_instances.scores.argsort()]
         visualizer.add_datasample(
             'prediction',
@@ -90,7 +92,7 @@ class Predictor:
 
 @dataclass
 class CocoResults:
-    """Detections in COCO's form: images, categories, and annotations with scores.
+    """Detections in COCO format: images, categories, and annotations with scores.
 
     Attributes:
         classes: The names of the classes; the categories are numbered from 1 on in their order.
@@ -101,7 +103,7 @@ class CocoResults:
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, name: str, found: DetDataSample) -> None:
-        """Add what was found on the image ``name``."""
+        """Add the detections on the image ``name``."""
         height, width = found.ori_shape
         image_id = len(self.images) + 1
         self.images.append(dict(id=image_id, file_name=name, height=height, width=width))
@@ -127,14 +129,14 @@ class CocoResults:
             self.annotations.append(annotation)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what a JSON file of COCO holds."""
+        """Return the content of a COCO JSON file."""
         categories = [dict(id=i, name=name) for i, name in enumerate(self.classes, start=1)]
         return dict(images=self.images, annotations=self.annotations, categories=categories)
 
 
 def on_images(paths: Sequence[Path], root: Path, pictures: Path, predictor: Predictor,
               results: CocoResults) -> int:  # fmt: skip
-    """Detect on images and draw them; return how many were skipped since they cannot be read."""
+    """Detect on images and draw them; return the number of unreadable images."""
     skipped = 0
     for path in track(paths, 'detecting'):
         try:
@@ -153,7 +155,7 @@ def on_images(paths: Sequence[Path], root: Path, pictures: Path, predictor: Pred
 
 
 def on_frames(video: Video, predictor: Predictor, results: CocoResults) -> Iterator[np.ndarray]:
-    """Detect on the frames of a video and yield them with what was found."""
+    """Detect on the frames of a video and yield them with the detections drawn."""
     for number, frame in enumerate(track(video, 'detecting', total=len(video) or None)):
         found, drawn = predictor(frame)
         results.add(f'{number:06d}.jpg', found)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dsnet_mm.data.image_files import SUFFIXES
-
 ALL = 'all'
 """Name of the only split of a dataset without splits."""
 
@@ -105,11 +103,6 @@ def split_of(path: Path) -> str:
     """Return the split after which a folder in ``path``, relative to the dataset, is named."""
     named = (_SPLITS.get(part.lower().removesuffix('2017')) for part in path.parent.parts)
     return next(filter(None, named), ALL)
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Return all image files below a folder, sorted."""
-    return sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
 
 
 def replace_folder(path: Path, old: tuple[str, ...], new: str) -> Path | None:

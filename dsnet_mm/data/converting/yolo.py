@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
+from dsnet_mm.data.image_files import images_below
 from dsnet_mm.errors import UserError, counted
 
-from .sample import Found, Item, LabelError, Labels, Pair, find_images, replace_folder, split_of
+from .sample import Found, Item, LabelError, Labels, Pair, replace_folder, split_of
 
 _NAME_FILES = ('classes.txt', 'obj.names', 'labels.txt', '_darknet.labels')
 _IMAGE_FOLDERS = ('images', 'jpegimages', 'image', 'img')
@@ -37,7 +38,7 @@ def find(root: Path) -> Found:
         for image in _yaml_images(root, file, settings, split):
             found.add(split, _pair(image))
     if not found.splits:
-        for image in find_images(root):
+        for image in images_below(root):
             found.add(split_of(image.relative_to(root)), _pair(image))
     pairs = found.pairs()
     if not any(pair.label for pair in pairs):
@@ -284,7 +285,7 @@ def _resolve(root: Path, file: Path, settings: dict[str, Any], entry: str) -> Pa
 def _images_at(place: Path, root: Path) -> Iterator[Path]:
     """Yield the images below a folder, or the images that a text file lists."""
     if place.is_dir():
-        yield from find_images(place)
+        yield from images_below(place)
         return
     for line in place.read_text(encoding='utf-8', errors='replace').splitlines():
         if line.strip():

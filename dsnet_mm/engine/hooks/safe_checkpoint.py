@@ -1,4 +1,4 @@
-"""Checkpoints that PyTorch loads safely."""
+"""Write checkpoints that PyTorch loads safely."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mmengine.runner import Runner
 MARK = 'dsnet_mm.HistoryBuffer'
 
 
-@HOOKS.register_module()  # at the root, where mmdet's and mmpretrain's registries look
+@HOOKS.register_module()  # in the root registry, which mmdet and mmpretrain search too
 class SafeCheckpointHook(Hook):
     """Write training checkpoints which ``torch.load(weights_only=True)`` accepts.
 
     mmengine 0.10 stores the log history as ``HistoryBuffer`` objects and numpy scalars, which
     PyTorch >= 2.6 refuses to load. This hook turns them into tensors and plain numbers before
-    a checkpoint is saved and back after one is loaded for resuming.
+    a checkpoint is saved, and back after a checkpoint is loaded for resuming.
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Make ``message_hub`` and ``meta`` of ``checkpoint`` plain."""
+        """Turn ``message_hub`` and ``meta`` of ``checkpoint`` into plain containers."""
         for part in ('message_hub', 'meta'):
             if part in checkpoint:
                 checkpoint[part] = to_plain(checkpoint[part])
@@ -36,7 +36,7 @@ class SafeCheckpointHook(Hook):
 
 
 def to_plain(value: Any) -> Any:
-    """Copy nested containers with log histories, numpy arrays and numpy scalars made plain."""
+    """Copy nested containers; turn log histories, numpy arrays and scalars into plain types."""
     if isinstance(value, HistoryBuffer):
         log, count = (torch.from_numpy(np.array(part, dtype=np.float64)) for part in value.data)
         return {MARK: dict(log=log, count=count, max_length=value.max_length)}
@@ -58,7 +58,7 @@ def from_plain(value: Any) -> Any:
 
 
 def _map(function, value: Any) -> Any:
-    # subclasses, such as ConfigDict and named tuples, are not among what PyTorch admits
+    # PyTorch rejects subclasses such as ConfigDict and named tuples
     if isinstance(value, dict):
         return {key: function(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

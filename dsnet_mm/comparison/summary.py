@@ -1,4 +1,4 @@
-"""What the finished runs of a detector say together: means and spreads over their seeds."""
+"""Summarize the finished runs of a detector: means and spreads over seeds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .runs import Run, State
 from .suites import Entry
+from .work_dir_reader import Run, State
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Summary:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Summary:
-        """Summarise those values that are there."""
+        """Summarize the values that are known."""
         there = [value for value in values if value is not None and math.isfinite(value)]
         if not there:
             return cls(math.nan, None, 0)
@@ -36,11 +36,9 @@ class Summary:
 
 
 def pooled_spread(summaries: Iterable[Summary]) -> float | None:
-    """Return the sample standard deviation about the own mean of each, over all values together.
+    """Return the standard deviation of all values about the mean of their own summary.
 
-    Args:
-        summaries: Of values that may differ in their mean. None of them counts that has fewer
-            than two values; with only such ones the result is None.
+    Summaries of fewer than two values do not count. Without any other, the result is None.
     """
     several = [summary for summary in summaries if summary.spread is not None]
     freedom = sum(summary.count - 1 for summary in several)
@@ -83,7 +81,7 @@ class Result:
         return [run for run in self.runs if run.state is State.FINISHED]
 
     def ap(self, kind: str, figure: str = 'mAP') -> Summary:
-        """Summarise one of :data:`~.runs.FIGURES` of 'box' or 'mask' AP, in percent."""
+        """Summarise one of :data:`~.work_dir_reader.FIGURES` of 'box' or 'mask' AP, in percent."""
         return Summary.of(run.ap.get(kind, {}).get(figure) for run in self.finished)
 
     @property

@@ -1,17 +1,15 @@
-"""Warnings that stand where they are seen."""
+"""Log warnings where users see them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 
-@HOOKS.register_module()
-class StartWarningsHook(Hook):
-    """Log warnings just before the first iteration, behind the hundreds of lines of the start.
+class WarnAtStartHook(Hook):
+    """Log warnings just before the first iteration, after the hundreds of lines of the start.
 
     Args:
         sentences: The warnings.
@@ -23,6 +21,6 @@ class StartWarningsHook(Hook):
         self.sentences = sentences
 
     def before_train(self, runner: Runner) -> None:
-        """Log them."""
+        """Log the warnings."""
         for sentence in self.sentences:
             runner.logger.warning(sentence)

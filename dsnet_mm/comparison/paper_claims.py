@@ -1,4 +1,4 @@
-"""What others published of the detectors compared, each figure with its source.
+"""Published figures of the compared detectors, each with its source.
 
 All figures are AP in percent on COCO val2017, and none was measured by this project.
 """
@@ -14,7 +14,7 @@ SWIN = 'the README of SwinTransformer/Swin-Transformer-Object-Detection, trained
 
 @dataclass(frozen=True)
 class Published:
-    """The figures published of one detector.
+    """Published figures of one detector.
 
     Attributes:
         box: Box AP in percent.
