@@ -35,7 +35,7 @@ train DEMO --data-root SHAPES --resume list.pth | list.pth has no state_dict
 train DEMO --data-root SHAPES --launcher mine | choose from
 train DEMO --cfg-options lr | --cfg-options lr lacks a value; write KEY=VALUE
 train DEMO --cfg-options param_scheduler.9.end=1 | param_scheduler.9.end=1 does not fit
-train DEMO --cfg-options train_pipeline=[(1,2 | cannot be parsed; correct it
+train DEMO --cfg-options train_pipeline=[(1,2 | cannot be parsed (Imbalanced
 train DEMO --data-root SHAPES --cfg-options model.backbone=x | set the type in model.backbone
 train DEMO --data-root SHAPES --cfg-options load_from=none.pth | is missing; correct the path
 train DEMO --data-root SHAPES --cfg-options load_from=text.txt | text.txt is damaged
@@ -80,7 +80,6 @@ benchmark dsnet_t --batches 0 | 0 images of 800x1344 pixels cannot be measured
 benchmark dsnet_t --rounds 0 | at least one candidate and one round
 benchmark dsnet_t --dtype int8 | choose from
 benchmark dsnet_t --device cuda | PyTorch finds no GPU; pass --device cpu
-benchmark dsnet_t --plot none/x.png | none/x.png cannot be written; choose another place
 benchmark dsnet_t --plot picture.png | picture.png already exists; choose another
 benchmark dsnet_t --json folder --force | folder is a folder; choose a file
 benchmark dsnet_t --markdown text.txt | text.txt already exists; choose another
@@ -105,7 +104,6 @@ streams DEMO other.pth empty.png | empty.png cannot be read as an image; remove
 streams DEMO other.pth folder.png | folder.png is a folder; pass an image
 streams DEMO other.pth picture.png --at 999 0 | --at 999 0 is outside picture.png; pass X below 60
 streams DEMO other.pth picture.png --out x.txt | --out x.txt must end in .png or .svg
-streams DEMO other.pth picture.png --out none/x.png | or make the folder none
 streams DEMO other.pth picture.png --out text.txt/x.png | text.txt is not a folder
 streams DEMO other.pth picture.png --out folder.png --force | folder.png is a folder; choose
 streams DEMO other.pth picture.png --out picture.png | picture.png already exists

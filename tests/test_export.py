@@ -129,8 +129,8 @@ def test_a_graph_of_one_size_is_seen(tmp_path, plain_retinanet, run, monkeypatch
 
     monkeypatch.setattr(export, 'is_tried', lambda part: False)
     message = run(plain_retinanet[0], tmp_path / 'other.onnx')
-    assert 'was not tried' in message
-    assert 'add --check' in message
+    assert 'is untested' in message
+    assert 'pass --check' in message
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -255,7 +255,7 @@ def test_nothing_to_resume_begins_with_the_weights_of_the_config(config, shapes_
     options = {'train_cfg.max_epochs': 1, 'load_from': str(tmp_path / 'none.pth')}
     cfg = load_config(str(config), str(work_dir), options, str(shapes_root))
     with pytest.raises(
-        UserError, match='load_from names .*none.pth, which is missing; correct its path, or leave'
+        UserError, match='load_from: .*none.pth is missing; correct the path, .*or leave'
     ):
         train(cfg, resume='auto')
     cfg = load_config(str(config), str(work_dir), {'train_cfg.max_epochs': 1}, str(shapes_root))

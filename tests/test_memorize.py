@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, SHARED, check_safety, tool
+from conftest import ROOT, SHARED, check_safety, run_command
 from mmengine.config import Config
 from mmengine.hooks import EarlyStoppingHook
 from torch import nn
@@ -48,7 +48,7 @@ def test_norms_are_steady_from_the_given_epoch():
 @pytest.mark.slow
 @pytest.mark.shared
 def test_train(tmp_path):
-    done = tool('train.py', CONFIG, '--data-root', SHARED / 'coco_mini', '--work-dir', tmp_path,
+    done = run_command('train', CONFIG, '--data-root', SHARED / 'coco_mini', '--work-dir', tmp_path,
                 '--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.times=1',
                 'train_dataloader.dataset.dataset.pipeline.2.scale=(224,128)',
                 'val_dataloader.dataset.pipeline.1.scale=(224,128)',

@@ -19,8 +19,8 @@ from dsnet_mm.engine.building import build_runner
 from dsnet_mm.engine.checkpoint import read_weights
 from dsnet_mm.engine.config import load_config
 from dsnet_mm.engine.evaluate import evaluate
+from dsnet_mm.engine.initial_weights import check_initial_weights
 from dsnet_mm.errors import UserError
-from dsnet_mm.models import DSNet
 
 CONFIG = 'configs/retinanet_dsnet_t_fpn_1x_coco.py'
 DEMO = 'configs/demo/retinanet_dsnet_mini_shapes.py'
@@ -232,11 +232,25 @@ def test_missing_pretrained_weights(refused, shapes_root):
     ],
 )
 def test_how_missing_weights_come_about(file, words):
+    cfg = load_config(str(ROOT / CONFIG))
+    cfg.model.backbone.init_cfg.checkpoint = f'nowhere/{file}'
     with pytest.raises(UserError) as error:
-        DSNet(init_cfg=dict(type='Pretrained', checkpoint=f'nowhere/{file}')).init_weights()
+        check_initial_weights(cfg)
     assert words in str(error.value)
     config = re.search(r'configs/\S+\.py', str(error.value))
     assert config is None or (ROOT / config[0]).exists()
+
+
+def test_the_documented_path_of_a_config_works_without_a_clone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = load_config(CONFIG)
+    assert found.filename == str(ROOT / CONFIG)
+    assert found.work_dir == 'work_dirs/retinanet_dsnet_t_fpn_1x_coco'
+    (tmp_path / 'configs').mkdir()
+    (tmp_path / CONFIG).write_text('mine = 1')
+    assert load_config(CONFIG).mine == 1
+    with pytest.raises(UserError, match='configs/none.py is not a file'):
+        load_config('configs/none.py')
 
 
 def test_config_that_is_none(refused, tmp_path):

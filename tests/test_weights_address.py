@@ -431,7 +431,7 @@ def test_safetensors(server, from_file):
         == stored['state_dict'].keys()
     )
     wrong = DSNet('small', init_cfg=dict(type='Pretrained', checkpoint='out.safetensors'))
-    with pytest.raises(UserError, match='out.safetensors do not fit .*missing'):
+    with pytest.raises(UserError, match='out.safetensors does not fit .*missing'):
         wrong.init_weights()
     content = Path('out.safetensors').read_bytes()
     for damaged in (content[:-1000], b'', b'hello', b'\xff' * 1000):
@@ -439,5 +439,5 @@ def test_safetensors(server, from_file):
         with pytest.raises(UserError, match='is not a whole .safetensors file'):
             CheckpointLoader.load_checkpoint('out.safetensors')
     Path('out.safetensors').unlink()
-    with pytest.raises(UserError, match='do not exist'):
+    with pytest.raises(UserError, match='does not exist'):
         assert_usable('out.safetensors')

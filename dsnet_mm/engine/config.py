@@ -9,7 +9,22 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 
 from dsnet_mm.data.locate import set_data_root
+from dsnet_mm.environment import configs_dir
 from dsnet_mm.errors import UserError
+
+
+def find_config(path: str) -> str:
+    """Return the path of a config; ``configs/NAME`` works outside of a clone too.
+
+    Raises:
+        UserError: If there is no such file, here or among the installed configs.
+    """
+    if '::' in path or osp.isfile(path):
+        return path
+    folder, _, name = path.partition('/')
+    if folder == 'configs' and (configs_dir() / name).is_file():
+        return str(configs_dir() / name)
+    raise UserError(f'{path} is not a file; pass the path of a config (.py)')
 
 
 def load_config(
@@ -22,8 +37,9 @@ def load_config(
     """Read a config and apply the options that training and testing share.
 
     Args:
-        path: The config file, or ``package::path`` for a config of an installed OpenMMLab
-            package, such as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
+        path: The config file, ``configs/NAME`` for an installed config of this project, or
+            ``package::path`` for a config of an installed OpenMMLab package, such as
+            ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
         work_dir: Folder of logs and checkpoints, by default ``work_dirs/<name of the config>``.
         cfg_options: Settings that replace those of the config, with dots in their names.
         data_root: Folder of the dataset, instead of the folder in the config.
@@ -32,8 +48,7 @@ def load_config(
     Raises:
         UserError: If the config cannot be read, or an option does not fit the config.
     """
-    if '::' not in path and not osp.isfile(path):
-        raise UserError(f'{path} is not a file; pass the path of a config (.py)')
+    path = find_config(path)
     try:
         cfg = get_config(path) if '::' in path else Config.fromfile(path)
     except UserError:
