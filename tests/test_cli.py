@@ -65,8 +65,8 @@ def test_every_subcommand_has_help(name, capsys):
 
 
 def test_an_unknown_command_is_reported_with_the_closest_one(capsys):
-    assert dsnet_mm_ends('trian') == 2
-    assert 'no command trian; did you mean `dsnet-mm train`?' in capsys.readouterr().err
+    assert dsnet_mm_ends('benchmrk') == 2
+    assert 'no command benchmrk; did you mean `dsnet-mm benchmark`?' in capsys.readouterr().err
     assert dsnet_mm_ends('xyz') == 2
     assert 'run `dsnet-mm --help`' in capsys.readouterr().err
 
