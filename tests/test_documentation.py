@@ -34,6 +34,7 @@ RUN_BY = {
     'dsnet-mm check-data': 'test_own_data.py::test_convert_and_check',
     'dsnet-mm compare': 'test_compare.py::test_what_the_docs_tell_to_type',
     'dsnet-mm convert-data': 'test_own_data.py::test_convert_and_check',
+    'dsnet-mm demo': 'test_tools.py::test_demo',
     'dsnet-mm doctor': 'test_readme.py::test_doctor',
     'dsnet-mm export': 'test_export.py::test_the_documented_commands',
     'dsnet-mm info': 'test_model_info.py::test_documentation_shows_what_the_tool_makes',
