@@ -280,10 +280,10 @@ def test_commands(workplace, shapes_root, monkeypatch):
     assert len(list((workplace / 'work_dirs' / 'pictures').iterdir())) == 40
 
     # mmengine starts several processes on GPUs only
-    before, after = 'torchrun --nproc-per-node 8 ', ' --launcher pytorch'
+    before, after = 'torchrun --nproc-per-node 8 tools/train.py ', ' --launcher pytorch'
     assert imagenet.startswith(before)
     assert imagenet.endswith(after)
-    log = type_in(workplace, 'python ' + imagenet.removeprefix(before).removesuffix(after))
+    log = type_in(workplace, 'dsnet-mm train ' + imagenet.removeprefix(before).removesuffix(after))
     assert 'is for batches of 1024 images, but this run has batches of 8' in log
     trained = workplace / 'work_dirs' / 'dsnet_t_in1k' / 'epoch_1.pth'
     stored = torch.load(trained, weights_only=True)
@@ -292,7 +292,7 @@ def test_commands(workplace, shapes_root, monkeypatch):
     assert stored_as in published
     top1(type_in(workplace, published.replace(stored_as, str(trained))))
 
-    # the averaged weights, in what tools/train.py does first
+    # the averaged weights, as `dsnet-mm train` reads them first
     words = shlex.split(detector.replace('epoch_300', 'epoch_1'))
     monkeypatch.chdir(workplace)
     options = dict(word.split('=') for word in words[words.index('--cfg-options') + 1 :])
