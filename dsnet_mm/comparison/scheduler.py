@@ -98,15 +98,8 @@ class Launch:
             # standalone: on a port of its own, next to other trainings on the machine
             command += ['-m', 'torch.distributed.run', '--standalone']
             command += ['--nproc_per_node', str(self.gpus)]
-        command += [
-            '-m',
-            'dsnet_mm',
-            'train',
-            str(task.entry.config),
-            '--work-dir',
-            str(task.run.folder),
-        ]
-        command += ['--resume']
+        command += ['-m', 'dsnet_mm', 'train', str(task.entry.config)]
+        command += ['--work-dir', str(task.run.folder), '--resume']
         if self.gpus is not None:
             command += ['--launcher', 'pytorch']
         if self.data_root is not None:

@@ -24,6 +24,12 @@ def rank_of(launcher: str) -> int:
     return int(os.environ.get(RANKS.get(launcher, ''), 0))
 
 
+def batch_size_of(cfg: Config, processes: int) -> int:
+    """Return the images per step of the optimizer over all processes, 0 if unknown."""
+    images = (cfg.get('train_dataloader') or {}).get('batch_size', 0)
+    return images * processes * (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+
+
 def unfit_batch(cfg: Config, processes: int) -> tuple[int, int] | None:
     """Compare the batch size of a run with the batch size of its learning rate.
 
@@ -32,13 +38,12 @@ def unfit_batch(cfg: Config, processes: int) -> tuple[int, int] | None:
         processes: Number of processes that train together.
 
     Returns:
-        The batch size of the run and that of the learning rate; None if they are the same, the
-        learning rate is scaled, or either is unknown.
+        The batch size of the run, and the batch size for which the learning rate is meant. None if
+        both are equal, if either is unknown, or if the learning rate is scaled.
     """
     scaling = cfg.get('auto_scale_lr') or {}
     meant = scaling.get('base_batch_size')
-    batch = (cfg.get('train_dataloader') or {}).get('batch_size', 0) * processes
-    batch *= (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    batch = batch_size_of(cfg, processes)
     if not meant or not batch or batch == meant or scaling.get('enable'):
         return None
     return batch, meant

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import os.path as osp
 import re
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from dsnet_mm.data.image_files import SUFFIXES, State, open_images
+from dsnet_mm.data.image_files import SUFFIXES, State, images_below, open_images
 from dsnet_mm.data.locate import find_paths
 from dsnet_mm.errors import UserError
 
@@ -136,14 +135,8 @@ def _unreadable(image: str, reason: str = '') -> str:
 def _find_broken_image(cfg: Config) -> tuple[str, str]:
     """Return the smallest image file of ``cfg`` that cannot be read, and why."""
     folders = list(dict.fromkeys(path for path in find_paths(cfg) if osp.isdir(path)))
-    paths = {
-        osp.join(folder, name): None
-        for top in folders
-        for folder, _, names in os.walk(top)
-        for name in names
-        if name.lower().endswith(SUFFIXES)
-    }
-    by_size = sorted(filter(osp.isfile, paths), key=osp.getsize)
+    paths = dict.fromkeys(str(path) for folder in folders for path in images_below(Path(folder)))
+    by_size = sorted(paths, key=osp.getsize)
     for path, image in zip(by_size, open_images(by_size)):
         if image.state is State.BROKEN:
             return path, image.reason

@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from dsnet_mm.engine.distributed import batch_size_of
 from dsnet_mm.engine.run_file import RunFile, State, plain
 from dsnet_mm.errors import UserError
 
@@ -41,7 +42,6 @@ class RecordRunHook(Hook):
         if runner.iter:
             folder = Path(start).parent if start else runner.work_dir
             earlier = RunFile.read(folder) or RunFile(State.RUNNING, load_from=start)
-        batch = (cfg.get('train_dataloader') or {}).get('batch_size', 0) * runner.world_size
         self.work_dir, self.begin = runner.work_dir, runner.iter
         self.facts = RunFile(
             State.RUNNING,
@@ -49,7 +49,7 @@ class RecordRunHook(Hook):
             max_epochs=runner.max_epochs,
             seed=runner.seed,
             world_size=runner.world_size,
-            batch_size=batch * cfg.get('optim_wrapper', {}).get('accumulative_counts', 1),
+            batch_size=batch_size_of(cfg, runner.world_size),
             load_from=earlier.load_from if earlier else start,
             config=plain(cfg),
         )
