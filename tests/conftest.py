@@ -90,6 +90,20 @@ def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+TINY_DETECTOR = f"""
+_base_ = {str(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py')!r}
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=(8, 16, 32, 32), depths=(1, 1, 1, 1),
+                  num_heads=(1, 1, 1, 1), mlp_ratio=1)),
+    neck=dict(in_channels=[8, 16, 32, 32], out_channels=32),
+    bbox_head=dict(in_channels=32, feat_channels=32, stacked_convs=1),
+)
+loader = dict(num_workers=0, persistent_workers=False)
+"""
+"""The start of a config whose epochs take a fraction of a second."""
+
+
 def check_safety(cfg: Config) -> None:
     """See that trainings of ``cfg`` stop at NaN, and leave a checkpoint while they write one."""
     assert {'SafeCheckpointHook', 'StopAtNaNHook'} <= {hook.type for hook in cfg.custom_hooks}

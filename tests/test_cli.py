@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import subprocess
 import sys
@@ -9,9 +10,14 @@ import sys
 import pytest
 from conftest import ROOT, dsnet_mm_ends
 
+from dsnet_mm.analysis import benchmark
 from dsnet_mm.cli import COMMANDS, load, main, parse
 from dsnet_mm.cli.options import read_settings
+from dsnet_mm.comparison.suites import SUITES
+from dsnet_mm.data.converting.dataset_conversion import FORMATS
+from dsnet_mm.engine import export
 from dsnet_mm.errors import UserError
+from dsnet_mm.weights.published_files import ARCHS
 
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmdet', 'cv2', 'matplotlib')
 
@@ -86,6 +92,25 @@ def test_settings_repeat_and_keep_their_types():
     assert read_settings(None) is None
     with pytest.raises(UserError, match=r'--cfg-options a=\[\(1,2 cannot be parsed'):
         read_settings(['a=[(1,2'])
+
+
+@pytest.mark.parametrize(
+    ('name', 'destination', 'values'),
+    [
+        ('benchmark', 'part', benchmark.PARTS),
+        ('benchmark', 'dtype', benchmark.DTYPES),
+        ('export', 'what', export.PARTS),
+        ('compare', 'suite', SUITES),
+        ('weights', 'arch', ARCHS),
+        ('convert-data', 'format', FORMATS),
+    ],
+)
+def test_choices_are_those_of_the_code(name, destination, values):
+    """Subcommands repeat the choices, because importing them would import PyTorch."""
+    parser = argparse.ArgumentParser()
+    load(name).add_arguments(parser)
+    (choices,) = (action.choices for action in parser._actions if action.dest == destination)
+    assert tuple(choices) == tuple(values)
 
 
 def test_options_between_positional_arguments():

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import cv2
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY_DETECTOR
 from mmdet.evaluation import CocoMetric
 from mmdet.models import RetinaNet
 from mmdet.registry import MODELS
@@ -68,22 +68,12 @@ for number, _ in enumerate(sys.stdin):
 def config(tmp_path_factory) -> Path:
     """A detector whose epochs take a fraction of a second."""
     path = tmp_path_factory.mktemp('config') / 'config.py'
-    path.write_text(f"""
-_base_ = {str(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py')!r}
-model = dict(
-    backbone=dict(
-        arch=dict(_delete_=True, embed_dims=(8, 16, 32, 32), depths=(1, 1, 1, 1),
-                  num_heads=(1, 1, 1, 1), mlp_ratio=1)),
-    neck=dict(in_channels=[8, 16, 32, 32], out_channels=32),
-    bbox_head=dict(in_channels=32, feat_channels=32, stacked_convs=1),
-)
-train_pipeline = [
+    path.write_text(f"""{TINY_DETECTOR}train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=(64, 64), keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
-loader = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(**loader, batch_size=4, dataset=dict(pipeline=train_pipeline))
 val_dataloader = loader
 test_dataloader = loader

@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from conftest import ROOT
+from conftest import TINY_DETECTOR
 from mmdet.evaluation import CocoMetric
 from mmdet.models import RetinaNet
 from mmengine.hooks import CheckpointHook
@@ -18,17 +18,7 @@ from dsnet_mm.engine.run_file import RunFile, State
 from dsnet_mm.engine.train import train
 from dsnet_mm.errors import UserError
 
-CONFIG = f"""
-_base_ = {str(ROOT / 'configs' / 'demo' / 'retinanet_dsnet_mini_shapes.py')!r}
-model = dict(
-    backbone=dict(
-        arch=dict(_delete_=True, embed_dims=(8, 16, 32, 32), depths=(1, 1, 1, 1),
-                  num_heads=(1, 1, 1, 1), mlp_ratio=1)),
-    neck=dict(in_channels=[8, 16, 32, 32], out_channels=32),
-    bbox_head=dict(in_channels=32, feat_channels=32, stacked_convs=1),
-)
-loader = dict(num_workers=0, persistent_workers=False)
-train_dataloader = dict(batch_size=4, **loader)
+CONFIG = f"""{TINY_DETECTOR}train_dataloader = dict(batch_size=4, **loader)
 val_dataloader = dict(**loader)
 test_dataloader = dict(**loader)
 optim_wrapper = dict(accumulative_counts=2)
