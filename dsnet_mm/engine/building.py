@@ -26,7 +26,7 @@ def build_model(config: str | Path, **backbone: Any) -> nn.Module:
 
     Args:
         config: A config, named as for :func:`load_config`.
-        **backbone: Settings that replace those of the backbone.
+        **backbone: Settings of the backbone to override.
 
     Raises:
         UserError: If the config cannot be read or its model has no backbone.

@@ -41,7 +41,7 @@ def load_config(
             ``package::path`` for a config of an installed OpenMMLab package, such as
             ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
         work_dir: Folder of logs and checkpoints, by default ``work_dirs/<name of the config>``.
-        cfg_options: Settings that replace those of the config, with dots in their names.
+        cfg_options: Settings to override, by dotted names such as ``train_cfg.max_epochs``.
         data_root: Folder of the dataset, instead of the folder in the config.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 

@@ -77,7 +77,7 @@ class DecodedRetinaNet(Part):
         """Detect objects.
 
         Args:
-            images: (B, 3, H, W), normalised as the model's data preprocessor does it.
+            images: (B, 3, H, W), normalized as the model's data preprocessor does it.
 
         Returns:
             Boxes (B, N, 4) as left, top, right, bottom in pixels of ``images``, clipped to them

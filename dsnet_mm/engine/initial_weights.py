@@ -64,7 +64,7 @@ def adds_to_backbone(model: nn.Module, weights: dict[str, Tensor], cfg: Config) 
     their names.
 
     Args:
-        model: A model that is not initialised yet.
+        model: A model that is not initialized yet.
         weights: The tensors of load_from.
         cfg: The config of both.
 

@@ -17,7 +17,7 @@ from dsnet_mm.errors import UserError
 
 PREFIX = 'backbone.'
 SHOWN = 4  # names in a message for each kind of misfit
-LONGEST = 120  # characters of a name in a message, three times those of the longest in a DS-Net
+LONGEST = 120  # characters of a tensor name in a message; the longest of DS-Net-B has 59
 
 
 class StrictBackbone(BaseModule):

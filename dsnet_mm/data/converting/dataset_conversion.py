@@ -53,7 +53,7 @@ def convert(
         kind: One of :data:`FORMATS`.
         source: Folder of the dataset.
         target: Folder of the annotation files, created if missing.
-        classes: Class names in order, instead of those of the dataset.
+        classes: Class names in order; None for the names in the dataset.
         val: Share of the images for validation, for a dataset without splits.
         skip: Whether to skip images with faulty files.
         force: Whether to overwrite annotation files in ``target``.
