@@ -10,23 +10,19 @@ Shapes: B batch, C channels, C_l of them local and C_g global, (H, W) the full r
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks import DropPath
 from mmdet.utils import ConfigType, OptMultiConfig
 from mmengine.model import BaseModule
-from mmengine.model.weight_init import trunc_normal_
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from dsnet_mm.errors import ConfigError
 
+from .block import Block
 from .mlp import ConvFFN
-from .norms import conv_of_norm, frozen_running_stats
+from .norms import conv_of_norm
 from .ops import grid_size, map_to_tokens, merge_heads, resize, split_heads, tokens_to_map
 from .projections import InProjection, OutProjection
 
@@ -116,7 +112,7 @@ class InterScaleAlignment(BaseModule):
         return local, tokens
 
 
-class DSBlock(BaseModule):
+class DSBlock(Block):
     """Dual-stream block, the unit of the backbone and of the neck.
 
     Args:
@@ -124,6 +120,9 @@ class DSBlock(BaseModule):
         num_heads: Heads of every attention in the block.
         grid_stride: Pixels of the input per cell of the global grid, along each side. The
             grid has ``max(1, H // grid_stride)`` rows and as many columns from ``W``.
+        max_grid_cells: Largest number of cells of the global grid, a decision of this project. A
+            larger grid becomes coarser by about the same factor along both sides. The cost of the
+            block is then linear in the pixels. None, the published function, has no limit.
         align: Whether the block has the inter-scale alignment.
         global_ratio: Share of the channels in the global stream, the paper's alpha. With 0
             only the depthwise convolution remains, with 1 only the self-attention.
@@ -139,8 +138,8 @@ class DSBlock(BaseModule):
         init_cfg: Initialization, as of any ``BaseModule``.
 
     Raises:
-        ConfigError: If ``with_cp`` has another value, or if the channels cannot be divided into
-            streams and heads.
+        ConfigError: If ``with_cp`` or ``max_grid_cells`` has another value, or if the channels
+            cannot be divided into streams and heads.
 
     Example:
         >>> block = DSBlock(64, num_heads=1, grid_stride=8)
@@ -161,17 +160,20 @@ class DSBlock(BaseModule):
         norm_cfg: ConfigType = dict(type='BN'),
         act_cfg: ConfigType = dict(type='GELU'),
         with_cp: bool | str = 'mlp',
+        max_grid_cells: int | None = None,
         init_cfg: OptMultiConfig = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        if with_cp not in (True, False, 'mlp'):
-            raise ConfigError(f"with_cp={with_cp!r} is unknown; set it to 'mlp', True or False")
+        super().__init__(with_cp, init_cfg)
         self.stream_dims = local_dims, global_dims = stream_widths(
             embed_dims, num_heads, global_ratio
         )
+        if max_grid_cells is not None and (type(max_grid_cells) is not int or max_grid_cells < 1):
+            raise ConfigError(
+                f'max_grid_cells={max_grid_cells!r} is no number of cells; set it to a whole '
+                'number from 1, or to None for a grid without a limit'
+            )
         self.grid_stride = grid_stride
-        self.with_cp = with_cp
-        self.recompute = bool(with_cp)
+        self.max_grid_cells = max_grid_cells
 
         # Before the convolutions: mmengine's fuse_conv_bn folds a BatchNorm into the convolution
         # that is registered before it.
@@ -204,29 +206,6 @@ class DSBlock(BaseModule):
             else None
         )
 
-    def init_weights(self) -> None:
-        """Initialize linear layers by a truncated normal, std 0.02, and convolutions as PyTorch.
-
-        Every layer is reset, so that a parent's ``init_cfg`` for convolutions, such as FPN's
-        Xavier, does not reach into the block.
-        """
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Conv2d):
-                module.reset_parameters()
-        super().init_weights()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the block: (B, C, H, W) -> the same shape."""
-        if self.with_cp is True and torch.is_grad_enabled():
-            options = dict(use_reentrant=False)
-            if any(isinstance(m, _BatchNorm) and m.training for m in self.modules()):
-                options['context_fn'] = lambda: (nullcontext(), frozen_running_stats(self))
-            return checkpoint(self._forward, x, **options)
-        return self._forward(x)
-
     def _forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         # 1. Encode positions.
@@ -240,7 +219,7 @@ class DSBlock(BaseModule):
 
     def dual_stream(self, x: Tensor) -> Tensor:
         """Apply steps 2 to 6 of the block: (B, C, H, W) -> the same shape."""
-        size, grid = x.shape[2:], grid_size(x, self.grid_stride)
+        size, grid = x.shape[2:], self.grid_size(x)
 
         # 2. Project, and split the channels into a global and a local stream.
         local, global_ = conv_of_norm(
@@ -264,6 +243,10 @@ class DSBlock(BaseModule):
         # 6. Fuse the streams at full resolution.
         return self.fuse_streams(local, global_, size)
 
+    def grid_size(self, x: Tensor) -> tuple[int, int]:
+        """Return the size (h, w) of the global grid for an input (B, C, H, W)."""
+        return grid_size(x, self.grid_stride, self.max_grid_cells)
+
     def split_streams(
         self, x: Tensor, grid: tuple[int, int]
     ) -> tuple[Tensor | None, Tensor | None]:
@@ -275,11 +258,13 @@ class DSBlock(BaseModule):
         return local if local_dims else None, resize(global_, grid) if global_dims else None
 
     def fuse_streams(
-        self, local: Tensor | None, global_: Tensor | None, size: tuple[int, int]
+        self, local: Tensor | None, global_: Tensor | None, size: tuple[int, ...]
     ) -> Tensor:
         """Return (B, C, H, W) of the local (B, C_l, H, W) and the global stream (B, C_g, h, w)."""
         if isinstance(self.out_proj, OutProjection):
-            return self.out_proj(local, global_, size)
+            if local is None:
+                return resize(self.out_proj(global_), size)
+            return self.out_proj(local, global_)
         global_ = None if global_ is None else resize(global_, size)
         return self.out_proj(torch.cat([x for x in (local, global_) if x is not None], dim=1))
 

@@ -18,6 +18,7 @@ from mmdet.models.necks import FPN
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
 from mmengine.model import BaseModule
+from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
 from dsnet_mm.errors import ConfigError
@@ -38,6 +39,7 @@ class DSFPNConv(BaseModule):
         return self.conv(self.block(x))
 
 
+@ROOT_MODELS.register_module()  # mmsegmentation looks there
 @MODELS.register_module()
 class DSFPN(FPN):
     """Feature pyramid network with a DS-Block on every merged level.
@@ -49,7 +51,8 @@ class DSFPN(FPN):
         in_channels: Channels of each backbone output.
         out_channels: Channels of every level of the pyramid.
         num_outs: Number of levels.
-        in_strides: Strides of the backbone's outputs in pixels, by default 4, 8, 16, ...
+        in_strides: Strides of the backbone's outputs in pixels. Four outputs or more have 4, 8, 16,
+            ... by default. Fewer outputs have no default, because a neck does not see the image.
         grid_stride: Pixels of the image per cell of the blocks' global grids, along each side.
         num_heads: Heads of every attention in the blocks.
         mlp_ratio: Hidden channels of the blocks' MLPs divided by ``out_channels``; 0 omits them.
@@ -58,6 +61,8 @@ class DSFPN(FPN):
         block_norm_cfg: Norm of feature maps in the blocks. The default, GroupNorm, works with any
             batch size. SyncBN is an alternative for several devices.
         with_cp: What the backward pass recomputes, ``'mlp'``, True or False, see :class:`DSBlock`.
+        max_grid_cells: Largest number of cells of the global grid of each block, a decision of
+            this project for large images, see :class:`DSBlock`. None has no limit.
         **kwargs: Further arguments of FPN.
 
     Raises:
@@ -65,7 +70,7 @@ class DSFPN(FPN):
             does not fit the blocks.
 
     Example:
-        >>> neck = DSFPN([64, 128], out_channels=64, num_outs=3)
+        >>> neck = DSFPN([64, 128], out_channels=64, num_outs=3, in_strides=(4, 8))
         >>> for out in neck((torch.rand(1, 64, 25, 17), torch.rand(1, 128, 13, 9))):
         ...     print(tuple(out.shape))
         (1, 64, 25, 17)
@@ -86,10 +91,17 @@ class DSFPN(FPN):
         global_ratio: float = 0.5,
         block_norm_cfg: ConfigType = dict(type='GN', num_groups=32),
         with_cp: bool | str = 'mlp',
+        max_grid_cells: int | None = None,
         **kwargs,
     ) -> None:
         super().__init__(list(in_channels), out_channels, num_outs, **kwargs)
         if in_strides is None:
+            if self.num_ins < 4:
+                raise ConfigError(
+                    f'DSFPN with {self.num_ins} in_channels needs in_strides, the strides of these '
+                    'outputs of the backbone in pixels, such as in_strides=[8, 16, 32] for '
+                    'out_indices=(1, 2, 3)'
+                )
             in_strides = [4 * 2**i for i in range(self.num_ins)]
         if len(in_strides) != self.num_ins:
             raise ConfigError(
@@ -116,6 +128,7 @@ class DSFPN(FPN):
                 global_ratio=global_ratio,
                 norm_cfg=block_norm_cfg,
                 with_cp=with_cp,
+                max_grid_cells=max_grid_cells,
             )
             self.fpn_convs[level] = DSFPNConv(block, self.fpn_convs[level])
 

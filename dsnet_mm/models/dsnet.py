@@ -7,28 +7,21 @@ implementations with trained weights, SteveTsui/DS-Net and PaddleClas.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
-from mmdet.utils import ConfigType, OptMultiConfig
-from mmengine.logging import print_log
+from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
-from dsnet_mm.errors import ConfigError
-
 from .ds_block import DSBlock
-from .norms import set_norms_to_eval
 from .ops import is_traced
-from .strict_backbone import StrictBackbone
+from .staged_backbone import StagedBackbone
 
 PATCH_SIZES = (4, 2, 2, 2)
 GRID_STRIDES = (8, 4, 2, 2)  # pixels of a stage's map per cell of its global grid
-ARCH_KEYS = ('embed_dims', 'depths', 'num_heads', 'mlp_ratio')
 
 
 def _arch(*depths: int) -> dict:
@@ -87,11 +80,11 @@ class DSStage(BaseModule):
 
 @ROOT_MODELS.register_module()  # mmpretrain looks there
 @MODELS.register_module()
-class DSNet(StrictBackbone):
+class DSNet(StagedBackbone):
     """DS-Net backbone.
 
-    The outputs are those of the stages, without a further norm. Any image size is accepted: each
-    patch embedding pads its input at the right and at the bottom.
+    The outputs are those of the stages, without a further norm unless ``out_norm_cfg`` is set. Any
+    image size is accepted: each patch embedding pads its input at the right and at the bottom.
 
     Args:
         arch: 'tiny', 'small' or 'base', or a dict with ``embed_dims``, ``depths``,
@@ -106,13 +99,18 @@ class DSNet(StrictBackbone):
             train with 0.1.
         norm_cfg: Norm of feature maps. Tokens are always layer-normalized.
         act_cfg: Activation of the MLPs.
-        norm_eval: Whether BatchNorm stays in eval mode in training, as in mmdet's ResNet. Use
-            True with pretrained weights, and False to train from scratch.
+        norm_eval: Whether BatchNorm of the stages stays in eval mode in training, as in mmdet's
+            ResNet. Use True with pretrained weights, and False to train from scratch.
         frozen_stages: -1 freezes nothing, 0 the first patch embedding, k the first k stages
-            with their patch embeddings.
+            with their patch embeddings and the norms of their outputs.
         with_cp: What the backward pass recomputes instead of storing it, see :class:`DSBlock`.
             ``'mlp'``, the default: norms and the activation of the MLP. True: whole blocks, with
             the least memory. False: nothing.
+        max_grid_cells: Largest number of cells of the global grid of each block, a decision of
+            this project for large images, see :class:`DSBlock`. None is the published function.
+        out_norm_cfg: Norm of each output map, a decision of this project: ``dict(type='LN')`` over
+            the channels of each pixel, GN or BN. None, the published function, has no such norms.
+            Pretrained weights may lack these norms, which then start as they are built.
         init_cfg: Initialization, such as ``dict(type='Pretrained', checkpoint=...)``, whose
             checkpoint must fit in every tensor, see :class:`StrictBackbone`.
 
@@ -144,32 +142,22 @@ class DSNet(StrictBackbone):
         norm_eval: bool = True,
         frozen_stages: int = -1,
         with_cp: bool | str = 'mlp',
+        max_grid_cells: int | None = None,
+        out_norm_cfg: OptConfigType = None,
         init_cfg: OptMultiConfig = None,
+        **unknown,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        arch = self.find_arch(arch)
-        num_stages = len(arch['depths'])
-        self.out_indices = self.check_out_indices(out_indices, num_stages)
-        if not -1 <= frozen_stages <= num_stages:
-            raise ConfigError(
-                f'frozen_stages={frozen_stages} is not within -1 and the number of '
-                f'stages, {num_stages}'
-            )
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.out_channels = tuple(arch['embed_dims'][i] for i in self.out_indices)
-        self.out_strides = tuple(4 * 2**i for i in self.out_indices)
-
-        depths = list(arch['depths'])
-        # on the CPU, because a model built on the meta device needs the rates too
-        rates = torch.linspace(0, drop_path_rate, sum(depths), device='cpu').split(depths)
+        super().__init__(
+            arch, out_indices, norm_eval, frozen_stages, out_norm_cfg, init_cfg, unknown
+        )
+        arch, rates = self.arch, self.drop_path_rates(drop_path_rate)
         in_channels = (3, *arch['embed_dims'])
         self.stages = ModuleList(
             DSStage(
                 in_channels[i],
                 arch['embed_dims'][i],
                 PATCH_SIZES[i],
-                drop_path_rates=rates[i].tolist(),
+                drop_path_rates=rates[i],
                 num_heads=arch['num_heads'][i],
                 grid_stride=GRID_STRIDES[i],
                 mlp_ratio=arch['mlp_ratio'],
@@ -179,96 +167,12 @@ class DSNet(StrictBackbone):
                 norm_cfg=norm_cfg,
                 act_cfg=act_cfg,
                 with_cp=with_cp,
+                max_grid_cells=max_grid_cells,
             )
             for i in range(self.out_indices[-1] + 1)
         )
-        self._freeze_stages()
+        self.freeze_stages()
 
-    @classmethod
-    def find_arch(cls, arch: str | dict) -> dict:
-        """Return the architecture of a name, or of a dict with the keys of :data:`ARCH_KEYS`.
-
-        Raises:
-            ConfigError: If the name is unknown or the dict is malformed.
-        """
-        if isinstance(arch, str):
-            if arch not in cls.arch_zoo:
-                raise ConfigError(
-                    f"arch '{arch}' is unknown; use one of {sorted(cls.arch_zoo)} "
-                    f'or a dict with {", ".join(ARCH_KEYS)}'
-                )
-            return cls.arch_zoo[arch]
-        if set(arch) != set(ARCH_KEYS):
-            raise ConfigError(f'arch has the keys {sorted(arch)}; give {", ".join(ARCH_KEYS)}')
-        lengths = {len(arch[key]) for key in ('embed_dims', 'depths', 'num_heads')}
-        if len(lengths) != 1 or not lengths <= {1, 2, 3, 4}:
-            raise ConfigError(
-                'embed_dims, depths and num_heads of arch need one entry per stage, '
-                f'for one to four stages; they have {sorted(lengths)}'
-            )
-        return arch
-
-    @staticmethod
-    def check_out_indices(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
-        """Return ``out_indices`` as a tuple.
-
-        Raises:
-            ConfigError: If they are not ascending indices of stages.
-        """
-        indices = tuple(out_indices)
-        if (
-            not indices
-            or sorted(set(indices)) != list(indices)
-            or not (0 <= indices[0] and indices[-1] < num_stages)
-        ):
-            raise ConfigError(
-                f'out_indices={indices} must be ascending and within 0 and '
-                f'{num_stages - 1}, the last stage of this arch'
-            )
-        return indices
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Extract features.
-
-        Args:
-            x: Images, (B, 3, H, W).
-
-        Returns:
-            A map (B, C_i, ceil(H / s_i), ceil(W / s_i)) for each of ``out_indices``, where C is
-            64, 128, 320, 512 in the published models and s is 4, 8, 16, 32.
-        """
-        outs = []
-        x = x.contiguous(memory_format=torch.channels_last)
-        for i, stage in enumerate(self.stages):
-            x = stage(x)
-            if i in self.out_indices:
-                # mmcv's RoIAlign reads any memory format as contiguous
-                outs.append(x.contiguous())
-        return tuple(outs)
-
-    def init_weights(self) -> None:
-        """Initialize as ``init_cfg`` says, see :class:`StrictBackbone`."""
-        if self.norm_eval and self.init_cfg is None and not self.is_init:
-            print_log(
-                'BatchNorm of DSNet keeps its initial statistics, because norm_eval is True and '
-                'init_cfg has no weights; set norm_eval=False to train from scratch.',
-                logger='current',
-                level=logging.WARNING,
-            )
-        super().init_weights()
-
-    def _freeze_stages(self) -> None:
-        frozen = list(self.stages[: max(self.frozen_stages, 0)])
-        if self.frozen_stages == 0:
-            frozen.append(self.stages[0].patch_embed)
-        for module in frozen:
-            module.eval()
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> DSNet:
-        """Set the training mode, except for frozen stages and, with ``norm_eval``, BatchNorm."""
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            set_norms_to_eval(self)
-        return self
+    def stem(self) -> nn.Module:
+        """Return the first patch embedding."""
+        return self.stages[0].patch_embed

@@ -6,6 +6,8 @@ adapter, is called as any convolution: with one map at full resolution.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,13 +22,13 @@ class InProjection(nn.Conv2d):
         global_dims: Channels C_g of the global stream.
     """
 
+    bias: nn.Parameter
+
     def __init__(self, local_dims: int, global_dims: int) -> None:
         super().__init__(local_dims + global_dims, local_dims + global_dims, 1)
-        self.splits = [global_dims, local_dims]
+        self.global_dims, self.local_dims = global_dims, local_dims
 
-    def forward(
-        self, x: Tensor, grid: tuple[int, int] | None = None
-    ) -> Tensor | tuple[Tensor | None, Tensor | None]:
+    def forward(self, x: Tensor, grid: tuple[int, int] | None = None) -> Any:
         """Project a map, and split it into streams if ``grid`` is not None.
 
         Args:
@@ -39,14 +41,13 @@ class InProjection(nn.Conv2d):
         """
         if grid is None:
             return super().forward(x)
-        global_dims, local_dims = self.splits
-        global_weight, local_weight = self.weight.split(self.splits)
-        global_bias, local_bias = self.bias.split(self.splits)
-        local = global_ = None
-        if global_dims:
-            global_ = conv1x1_and_resize(x, global_weight, global_bias, grid, enlarges=False)
-        if local_dims:  # last, where recomputation of a norm ends
-            local = F.conv2d(x, local_weight, local_bias)
+        cut, local, global_ = self.global_dims, None, None
+        # slices, not split(), because the exporter to ONNX folds them into constants
+        if self.global_dims:
+            weight, bias = self.weight[:cut], self.bias[:cut]
+            global_ = conv1x1_and_resize(x, weight, bias, grid, enlarges=False)
+        if self.local_dims:  # last, where recomputation of a norm ends
+            local = F.conv2d(x, self.weight[cut:], self.bias[cut:])
         return local, global_
 
 
@@ -60,31 +61,17 @@ class OutProjection(nn.Conv2d):
 
     def __init__(self, local_dims: int, global_dims: int) -> None:
         super().__init__(local_dims + global_dims, local_dims + global_dims, 1)
-        self.splits = [local_dims, global_dims]
+        self.local_dims = local_dims
 
-    def forward(
-        self,
-        x: Tensor | None,
-        global_: Tensor | None = None,
-        size: tuple[int, int] | None = None,
-    ) -> Tensor:
-        """Fuse two streams, or project their concatenation if ``size`` is None.
+    def forward(self, x: Tensor, global_: Tensor | None = None) -> Tensor:
+        """Fuse two streams to (B, C, H, W), or project one map if ``global_`` is None.
 
         Args:
-            x: Local stream (B, C_l, H, W), None without local channels; without ``size`` the
-                concatenated streams (B, C, H, W).
-            global_: Global stream (B, C_g, h, w), None without global channels.
-            size: The full resolution (H, W).
-
-        Returns:
-            (B, C, H, W).
+            x: Local stream (B, C_l, H, W); without ``global_`` a map of all channels.
+            global_: Global stream (B, C_g, h, w).
         """
-        if size is None:
-            return super().forward(x)
-        local_weight, global_weight = self.weight.split(self.splits, dim=1)
-        if x is None:
-            return conv1x1_and_resize(global_, global_weight, self.bias, size, enlarges=True)
-        local = F.conv2d(x, local_weight, self.bias)
         if global_ is None:
-            return local
-        return local + conv1x1_and_resize(global_, global_weight, None, size, enlarges=True)
+            return super().forward(x)
+        weight = self.weight[:, self.local_dims :]
+        local = F.conv2d(x, self.weight[:, : self.local_dims], self.bias)
+        return local + conv1x1_and_resize(global_, weight, None, x.shape[2:], enlarges=True)

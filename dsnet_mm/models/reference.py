@@ -11,12 +11,13 @@ Shapes: B batch, C channels, (H, W) the full resolution, (h, w) the global grid,
 
 from __future__ import annotations
 
+from math import isqrt
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from .ds_block import DSBlock, InterScaleAlignment
-from .dsnet import DSNet
+from .ds_block import DSBlock, GlobalPropagation, InterScaleAlignment
 
 
 def ds_block(block: DSBlock, x: Tensor) -> Tensor:
@@ -24,6 +25,8 @@ def ds_block(block: DSBlock, x: Tensor) -> Tensor:
     local_dims, global_dims = block.stream_dims
     size = height, width = x.shape[2:]
     grid = max(1, height // block.grid_stride), max(1, width // block.grid_stride)
+    if block.max_grid_cells is not None:  # a decision of this project, for large images
+        grid = at_most(grid, block.max_grid_cells)
 
     # 1. Encode positions by a depthwise 3x3 convolution.
     x = x + block.pos_embed(x)
@@ -32,13 +35,13 @@ def ds_block(block: DSBlock, x: Tensor) -> Tensor:
     global_, local = block.in_proj(block.norm1(x)).split([global_dims, local_dims], dim=1)
 
     # 3. Propagate the local stream within its scale: a depthwise 3x3 convolution.
-    if local_dims:
+    if block.local_prop is not None:
         local = local + block.local_prop.conv(block.local_prop.norm(local))
 
     # 4. Propagate the global stream within its scale: self-attention on a small grid.
-    if global_dims:
+    layer = block.global_prop
+    if layer is not None:
         tokens = to_tokens(resize(global_, grid))
-        layer = block.global_prop
         tokens = tokens + attention(layer, *layer.qkv(layer.norm(tokens)).chunk(3, dim=-1))
 
         # 5. Align the streams across scales: cross-attention from each to the other.
@@ -50,9 +53,18 @@ def ds_block(block: DSBlock, x: Tensor) -> Tensor:
     x = x + block.drop_path(block.out_proj(torch.cat([local, global_], dim=1)))
 
     # 7. Apply the MLP.
-    if block.ffn is not None:
+    if block.ffn is not None and block.norm2 is not None:
         x = x + block.drop_path(block.ffn.fc2(block.ffn.act(block.ffn.fc1(block.norm2(x)))))
     return x
+
+
+def at_most(grid: tuple[int, int], cells: int) -> tuple[int, int]:
+    """Return a grid of at most ``cells`` cells: make a larger one coarser, of about equal shape."""
+    height, width = grid
+    if height * width <= cells:
+        return grid
+    sides = isqrt(cells * height // width), isqrt(cells * width // height)
+    return min(cells, max(1, sides[0])), min(cells, max(1, sides[1]))
 
 
 def align(layer: InterScaleAlignment, local: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,7 +76,9 @@ def align(layer: InterScaleAlignment, local: Tensor, tokens: Tensor) -> tuple[Te
     return local + to_map(to_local, local.shape[2:]), tokens + to_global
 
 
-def attention(layer: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attention(
+    layer: GlobalPropagation | InterScaleAlignment, q: Tensor, k: Tensor, v: Tensor
+) -> Tensor:
     """Compute ``softmax(q k^T / sqrt(d)) v`` in heads of width d, on tokens (B, N, C)."""
     q, k, v = (x.unflatten(2, (layer.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
     weights = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, dim=-1)
@@ -72,7 +86,7 @@ def attention(layer: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (weights @ v).transpose(1, 2).flatten(2)
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """Resize a map bilinearly to ``size``, (height, width) in pixels."""
     return F.interpolate(x, size, mode='bilinear', align_corners=False)
 
@@ -82,37 +96,6 @@ def to_tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def to_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+def to_map(tokens: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return tokens (B, H * W, C) as a contiguous map (B, C, H, W)."""
     return tokens.transpose(1, 2).reshape(len(tokens), -1, *size)
-
-
-class PublishedDSBlock(DSBlock):
-    """A DS-Block that computes as published; ``with_cp`` has no effect."""
-
-    forward = ds_block
-
-
-class PublishedDSNet(DSNet):
-    """A DS-Net that computes as published, on contiguous NCHW maps."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        as_published(self)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return a map for each of ``out_indices``, as :meth:`DSNet.forward`, of (B, 3, H, W)."""
-        outs = [x.contiguous()]
-        for stage in self.stages:
-            outs.append(stage(outs[-1]))
-        return tuple(outs[i + 1] for i in self.out_indices)
-
-
-def as_published(model: nn.Module) -> nn.Module:
-    """Make every DS-Net and DS-Block in ``model`` compute as published, in place; return it."""
-    for module in model.modules():
-        if type(module) is DSBlock:
-            module.__class__ = PublishedDSBlock
-        elif type(module) is DSNet:
-            module.__class__ = PublishedDSNet
-    return model

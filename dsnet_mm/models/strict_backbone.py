@@ -9,26 +9,33 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, listing
+
+from .norms import OutputNorms
 
 PREFIX = 'backbone.'
-SHOWN = 4  # names in a message for each kind of misfit
-LONGEST = 120  # characters of a tensor name in a message; the longest of DS-Net-B has 59
+OUT_NORMS = 'out_norms.'
 
 
 class StrictBackbone(BaseModule):
-    """A backbone with ``stages`` that rejects a pretrained checkpoint which does not fit.
+    """A backbone with ``stages`` and ``out_norms`` that rejects a checkpoint which does not fit.
 
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` accepts a checkpoint of the backbone, or of
     a classifier or detector. The latter's tensors ``backbone.*`` are loaded, with or without
     ``prefix='backbone.'`` in ``init_cfg``. The checkpoint may have stages that come after the last
-    stage of this backbone.
+    stage of this backbone, and norms of outputs that this backbone does not return. Like the
+    published weights, the checkpoint may lack all norms of outputs.
     """
 
+    stages: ModuleList
+    out_norms: OutputNorms
+    how_to_get_weights: ClassVar[str] = (
+        'download the published weights with `dsnet-mm weights tiny|small|base`'
+    )
     _pretrained: str | None = None  # the checkpoint while ``init_weights`` loads it
 
     def init_weights(self) -> None:
@@ -48,9 +55,9 @@ class StrictBackbone(BaseModule):
             if self._pretrained is None:
                 raise
             raise UserError(
-                f'the checkpoint {self._pretrained} of the backbone does not exist; download the '
-                'published weights with `dsnet-mm weights tiny|small|base`, or set init_cfg=None '
-                'in the backbone to start from random weights'
+                f'the checkpoint {self._pretrained} of the backbone does not exist; '
+                f'{self.how_to_get_weights}, or set init_cfg=None in the backbone to start from '
+                'random weights'
             ) from error
         except (AssertionError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             if self._pretrained is None:
@@ -58,8 +65,8 @@ class StrictBackbone(BaseModule):
             reason = str(error).strip().split('\n')[0]
             raise UserError(
                 f'the checkpoint {self._pretrained} of the backbone cannot be loaded '
-                f'({reason}); download the published weights with `dsnet-mm weights '
-                'tiny|small|base`, or convert a file with `dsnet-mm weights --from FILE`'
+                f'({reason}); {self.how_to_get_weights}, or convert a file with `dsnet-mm weights '
+                '--from FILE`'
             ) from error
         finally:
             self._pretrained = None
@@ -72,18 +79,24 @@ class StrictBackbone(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_fit(self, state_dict: dict[str, Any]) -> None:
+        needed = {name: tensor.shape for name, tensor in self.state_dict().items()}
+        if not any(name.startswith(OUT_NORMS) for name in state_dict):
+            needed = {n: shape for n, shape in needed.items() if not n.startswith(OUT_NORMS)}
         for name in list(state_dict):
-            stage = re.match(r'stages\.(\d+)\.', name)
-            if stage and int(stage[1]) >= len(self.stages):
+            stage = re.match(r'(?:stages|downsample_layers)\.(\d+)\.', name)
+            norm = re.match(r'out_norms\.(\d+)\.', name) if self.out_norms else None
+            if (stage and int(stage[1]) >= len(self.stages)) or (
+                norm and norm[1] not in self.out_norms
+            ):
                 del state_dict[name]
         fault = misfit(
-            {name: tensor.shape for name, tensor in self.state_dict().items()},
+            needed,
             {name: getattr(tensor, 'shape', ()) for name, tensor in state_dict.items()},
         )
         if fault:
             raise UserError(
                 f'the checkpoint {self._pretrained} does not fit the {type(self).__name__} of this '
-                f'config ({fault}); check arch and align of the backbone'
+                f'config ({fault}); check arch, align and out_norm_cfg of the backbone'
             )
 
 
@@ -120,14 +133,3 @@ def misfit(needed: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int
     ]
     faults = {'missing': missing, 'left over': left_over, 'of another shape': reshaped}
     return '; '.join(f'{fault}: {listing(names)}' for fault, names in faults.items() if names)
-
-
-def listing(names: Sequence[str]) -> str:
-    """Return the first names and the number of the others."""
-    more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
-    return ', '.join(map(printable, names[:SHOWN])) + more
-
-
-def printable(name: str) -> str:
-    """Return a name from a file, escaped and cut if it is long or has control characters."""
-    return name if name.isprintable() and len(name) <= LONGEST else f'{ascii(name)[:LONGEST]}...'
