@@ -47,18 +47,12 @@ def load_from_dsnet(filename: str, map_location: Any = None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that a config can use.
+    """Weights that a config can use."""
 
-    Attributes:
-        checkpoint: What a config writes: an address, or the path of a checkpoint.
-        path: The checkpoint on this machine.
-        arch: 'tiny', 'small', 'base', or None if the weights are of another DS-Net.
-        conversion: What was converted, or None if the cache or ``path`` had the weights already.
-    """
-
-    checkpoint: str
-    path: Path
-    arch: str | None
+    checkpoint: str  # what a config writes: an address, or the path of a checkpoint
+    path: Path  # the checkpoint on this machine
+    arch: str | None  # 'tiny', 'small', 'base', or None if the weights are of another DS-Net
+    # what was converted, or None if the cache or ``path`` had the weights already
     conversion: Conversion | None
 
     def report(self) -> str:
@@ -101,8 +95,6 @@ def get_weights(
         UserError: If options exclude each other, the file cannot be downloaded, read or converted,
             or the target cannot be written.
     """
-    if arch is not None and arch not in ARCHS:
-        raise UserError(f'{arch} has no published weights; pass {", ".join(ARCHS)}')
     if source is None and ema:
         raise UserError('--ema requires --from FILE; the published files hold no average')
     if source is not None and url is not None:

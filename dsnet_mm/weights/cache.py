@@ -43,12 +43,7 @@ def fill(
     SHA-256 is recorded in the cache, in the format of ``sha256sum``. Later files with the
     published name must have the same hash.
 
-    Args:
-        arch: 'tiny', 'small' or 'base'.
-        source: A local file in either published format, instead of the download.
-        url: Another address of the published file.
-        ema: Whether to use ``model_ema`` of ``source``.
-        force: Whether to replace the cached weights.
+    The arguments are those of :func:`~.address.get_weights`.
 
     Returns:
         The conversion, or None if the cache had the weights.
@@ -83,6 +78,7 @@ def fill(
 def store(source: Path, arch: str, target: Path, where: str, ema: bool = False) -> Conversion:
     """Verify and convert a file, and write the result into the cache."""
     conversion = convert(source, arch, ema, where)
+    sha256 = conversion.meta['sha256']
     if not conversion.meta['align']:
         raise UserError(
             f'{where} has no inter-scale alignment, and the published {arch} model has; pass --out '
@@ -90,21 +86,19 @@ def store(source: Path, arch: str, target: Path, where: str, ema: bool = False) 
         )
     is_published = source.name == file_name(arch)
     record = target.with_name(f'{file_name(arch)}.sha256')
-    if is_published and record.exists():
-        check_hash(conversion.meta['sha256'], record, where)
-    save(conversion.state_dict, conversion.meta, target)
-    if is_published:
-        record.write_text(f'{conversion.meta["sha256"]}  {source.name}\n')
-    return conversion
-
-
-def check_hash(found: str, record: Path, where: str) -> None:
-    """Compare the hash of a published file with that of the first download."""
-    if record.read_text(errors='replace').split()[:1] != [found]:
+    if (
+        is_published
+        and record.exists()
+        and record.read_text(errors='replace').split()[:1] != [sha256]
+    ):
         raise UserError(
             f'{where} is not the file of the first download, whose SHA-256 is in {record}; '
             'download it again, or delete the record to accept the file that is published now'
         )
+    save(conversion.state_dict, conversion.meta, target)
+    if is_published:
+        record.write_text(f'{sha256}  {source.name}\n')
+    return conversion
 
 
 def check_arch(checkpoint: Path, arch: str) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import io
 import pickle
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 
-from dsnet_mm.errors import UserError
-from dsnet_mm.models.strict_backbone import printable
+from dsnet_mm.errors import UserError, printable
 
 INSTRUCTIONS = (
     'PROTO FRAME STOP MARK MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET '
@@ -69,7 +69,9 @@ class ArrayUnpickler(pickle._Unpickler):
     A forged memo index makes the one written in C allocate memory, but not this one.
     """
 
-    dispatch = {
+    stack: list[Any]  # the type hints of Python omit this and the next
+    pop_mark: Callable[[], list[Any]]
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]
         for name in INSTRUCTIONS
     }
@@ -131,11 +133,7 @@ class ArrayUnpickler(pickle._Unpickler):
 
 
 def read_arrays(content: bytes, where: str) -> dict[str, Any]:
-    """Unpickle a dict of numpy arrays.
-
-    Args:
-        content: A pickle.
-        where: Name of the pickle in errors.
+    """Unpickle a dict of numpy arrays; errors call the pickle ``where``.
 
     Returns:
         The dict, with :class:`PickledArray` and plain values.

@@ -52,11 +52,19 @@ def url_of(arch: str) -> str:
 
 def how_to_get(checkpoint: str) -> str:
     """Advise on a checkpoint file that is missing, according to its name."""
-    name = Path(checkpoint).name
+    folder, name = Path(checkpoint).parts[-2:-1], Path(checkpoint).name
+    if folder == ('demo',) and re.fullmatch(r'epoch_\d+\.pth', name):
+        return 'run `dsnet-mm demo`, which trains it'
     if re.fullmatch(r'dsnet_[tsb]_noalign_in1k\.pth', name):
         return (
             'nobody publishes weights without alignment; train them by `dsnet-mm train '
             f'configs/pretrain/{Path(name).stem}.py` and copy the last checkpoint there'
+        )
+    if re.fullmatch(r'glnet_\w+_in1k\.pth', name):
+        model = name.removesuffix('_in1k.pth')
+        return (
+            f'download {model}.pth in a browser by the link in the README of rayleizhu/GLMix, and '
+            f'run `dsnet-mm weights --from {model}.pth --out {checkpoint}`'
         )
     for arch in ARCHS:
         if name in (f'dsnet_{arch[0]}_in1k.pth', f'dsnet_{arch}_in1k.pth'):

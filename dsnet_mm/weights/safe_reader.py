@@ -7,6 +7,7 @@ import hashlib
 import io
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsnet_mm.errors import UserError
-from dsnet_mm.models.strict_backbone import printable
+from dsnet_mm.errors import UserError, printable
 
 from .paddle_reader import PickledArray, read_arrays
 
@@ -24,27 +24,55 @@ OLD_TORCH_START = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # torch.save befo
 PICKLE_START = b'\x80'
 MAX_BYTES = 4 * 2**30  # the base model with its optimizer and its average has less than 1 GB
 
+# Classes of training settings in weight files, beside argparse.Namespace. The public GLNet script
+# stores an omegaconf.DictConfig.
+SETTINGS = """
+    omegaconf.dictconfig.DictConfig omegaconf.listconfig.ListConfig
+    omegaconf.base.ContainerMetadata omegaconf.base.Metadata
+    omegaconf.nodes.AnyNode omegaconf.nodes.BooleanNode omegaconf.nodes.FloatNode
+    omegaconf.nodes.IntegerNode omegaconf.nodes.StringNode
+    typing.Any
+""".split()
+PLAIN = (dict, list, tuple, str, int, float, bool)  # types that settings name
 WEIGHTS = ('model', 'state_dict')
 AVERAGES = ('model_ema', 'state_dict_ema')
 PADDLE_NOTES = 'StructuredToParameterName@@'
 
 
+class Ignored:
+    """Replace a class of settings, and ignore everything that the file assigns to it."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def ignored_defaultdict(*_: Any) -> dict[Any, Any]:
+    """Replace ``collections.defaultdict``: PyTorch writes entries only into plain dicts."""
+    return {}
+
+
+# PyTorch finds the stand-ins by the names of what they stand for.
+ignored_defaultdict.__module__, ignored_defaultdict.__qualname__ = 'collections', 'defaultdict'
+STAND_INS: list[Callable[..., Any]] = [
+    ignored_defaultdict,
+    *(
+        type(name.rpartition('.')[2], (Ignored,), {'__module__': name.rpartition('.')[0]})
+        for name in SETTINGS
+    ),
+]
+
+
 class Source(NamedTuple):
-    """The contents of a published file.
+    """The contents of a published file."""
 
-    Attributes:
-        tensors: The tensors on the CPU, with the names and the layout of the file.
-        format: 'PyTorch' or 'PaddlePaddle'.
-        part: The entry that holds the tensors, such as 'model'; '' if the file has no entries.
-        has_average: Whether the file also holds an average of the weights (EMA).
-        sha256: Hash of the file.
-    """
-
-    tensors: dict[str, Tensor]
-    format: str
-    part: str
-    has_average: bool
-    sha256: str
+    tensors: dict[str, Tensor]  # the tensors on the CPU, with the names and the layout of the file
+    format: str  # 'PyTorch' or 'PaddlePaddle'
+    part: str  # the entry that holds the tensors, such as 'model'; '' if the file has no entries
+    has_average: bool  # whether the file also holds an average of the weights (EMA)
+    sha256: str  # of the file
 
 
 def read_source(path: str | Path, ema: bool = False, where: str | None = None) -> Source:
@@ -92,7 +120,7 @@ def read_bytes(path: Path, where: str) -> bytes:
         size = path.stat().st_size
         if not 0 < size <= MAX_BYTES:
             raise UserError(
-                f'{where} has {size} bytes, which no DS-Net weight file has; download it again'
+                f'{where} has {size} bytes, which no published weight file has; download it again'
             )
         return path.read_bytes()
     except OSError as error:
@@ -104,8 +132,8 @@ def read_bytes(path: Path, where: str) -> bytes:
 def read_torch(content: bytes, where: str) -> dict[Any, Any]:
     """Read a file of ``torch.save``; accept tensors and plain values only.
 
-    The training scripts of the DeiT family store their arguments in the file, as an
-    ``argparse.Namespace``. That class holds attributes and runs nothing.
+    Training scripts store their settings in the file, as an ``argparse.Namespace``, which holds
+    attributes and runs nothing, or as objects that are read as :class:`Ignored`.
     """
     if not hasattr(torch.serialization, 'safe_globals'):
         raise UserError(
@@ -121,7 +149,7 @@ def read_torch(content: bytes, where: str) -> dict[Any, Any]:
                     f'{where} is refused, because it unpacks to {unpacked} bytes, more than '
                     'its size; download it again'
                 )
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace, *PLAIN, *STAND_INS]):
             entries = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
     except UserError:
         raise
@@ -181,6 +209,6 @@ def to_tensor(entry: Any, name: Any, where: str) -> Tensor:
     if not isinstance(name, str) or not is_plain:
         raise UserError(
             f'{where} holds a {type(entry).__name__} at {printable(str(name))}, and a weight file '
-            'holds tensors with names; pass a file of a DS-Net'
+            'holds tensors with names; pass a published weight file'
         )
     return entry.detach()

@@ -6,7 +6,7 @@ tensor can be missing or left over unnoticed.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 
 # layer inside a block: ours -> published
 BLOCK_LAYERS = {
@@ -56,8 +56,24 @@ def paddle_name(name: str) -> str:
     return f'{layer}.{PADDLE_BUFFERS.get(leaf, leaf)}'
 
 
-def count_blocks(published: list[str]) -> tuple[int, int, int, int]:
-    """Count the blocks of each stage among published names."""
-    found = (re.match(r'blocks([1-4])\.(\d+)\.', name) for name in published)
-    stages = [stage for stage, _ in {match.groups() for match in found if match}]
-    return tuple(stages.count(stage) for stage in '1234')
+def glnet_name(name: str) -> str:
+    """Translate a name of a GLNet classifier into the name in rayleizhu/GLMix."""
+    layer, leaf = name.rsplit('.', 1)
+    if layer in CLASSIFIER_LAYERS:
+        return f'{CLASSIFIER_LAYERS[layer]}.{leaf}'
+    return name.removeprefix('backbone.')
+
+
+def count_blocks(blocks: str, published: Iterable[str]) -> list[int]:
+    """Count the blocks of each of four stages among published names.
+
+    Args:
+        blocks: Names of the four stages, such as ``blocks1. blocks2. blocks3. blocks4.``, which
+            precede the number of a block.
+        published: The names.
+    """
+    names = list(published)
+    return [
+        len({name.removeprefix(stage).split('.')[0] for name in names if name.startswith(stage)})
+        for stage in blocks.split()
+    ]
