@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.jp2')
 _ORIENTATION = 274  # EXIF tag
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_PLAIN = ('JPEG', 'MPO', 'PNG', 'BMP', 'WEBP', 'TIFF')  # OpenCV reads them if their depth is 8
+_PNG_DEPTH = 24  # byte of a PNG file that holds the bits per channel
+_TIFF_DEPTH = 258  # TIFF tag
+_DARK = 64  # of 255; a decoded image below this brightness is hard to see
 _TAIL = 64  # last bytes of a file that are searched for the end marker
 
 
@@ -30,26 +33,15 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Hold the properties of an image file.
-
-    Attributes:
-        state: Whether the file can be read.
-        size: Width and height in pixels as mmdet reads them, after the EXIF rotation.
-        orientation: EXIF orientation, 1 without rotation.
-        reason: Why the file cannot be read.
-    """
+    """Hold the properties of an image file."""
 
     state: State
-    size: tuple[int, int] = (0, 0)
-    orientation: int = 1
-    reason: str = ''
-
-
-def images_below(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """Return the image files in a folder and its subfolders, in order."""
-    return sorted(
-        path for path in folder.rglob('*') if path.suffix.lower() in suffixes and path.is_file()
-    )
+    size: tuple[int, int] = (0, 0)  # width and height that mmdet reads, after the EXIF rotation
+    orientation: int = 1  # EXIF orientation, 1 without rotation
+    reason: str = ''  # why the file cannot be read
+    deep: bool = False  # more than 8 bits per channel, of which mmdet keeps the upper 8
+    dark: bool = False  # a deep image that is nearly black in 8 bits
+    animated: bool = False  # several pictures, of which mmdet reads the first
 
 
 Progress = Callable[[Iterable[ImageFile], int], Iterable[ImageFile]]
@@ -59,13 +51,7 @@ Progress = Callable[[Iterable[ImageFile], int], Iterable[ImageFile]]
 def open_images(
     paths: Sequence[str], decode: bool = False, progress: Progress | None = None
 ) -> Iterator[ImageFile]:
-    """Open files in parallel threads and yield the results in order.
-
-    Args:
-        paths: The files.
-        decode: Whether to decode them, see :func:`open_image`.
-        progress: Wraps the opened files to show the progress.
-    """
+    """Open files as :func:`open_image` does, in parallel threads, and yield them in order."""
     pool = ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))))
     try:
         files = pool.map(lambda path: open_image(path, decode), paths)
@@ -85,9 +71,8 @@ def open_image(path: str, decode: bool = False) -> ImageFile:
     try:
         with open(path, 'rb') as file:
             known = _read_header(file)
-            if decode and known.state is State.FINE:
-                file.seek(0)
-                return replace(_decode(file.read()), orientation=known.orientation)
+            if decode and known.state is State.FINE and not known.deep:
+                return replace(_decode(file, known.orientation), animated=known.animated)
             return known
     except FileNotFoundError:
         return ImageFile(State.MISSING)
@@ -102,19 +87,20 @@ def _read_header(file: BinaryIO) -> ImageFile:
             turned = orientation in _TURNED
             if turned and image.format not in ('JPEG', 'MPO'):
                 # whether OpenCV rotates other formats depends on its version
-                file.seek(0)
-                return replace(_decode(file.read()), orientation=orientation)
+                return _decode(file, orientation)
+            deep, animated = _is_deep(image, file), _is_animated(image)
+            if deep or image.format not in _PLAIN:
+                return replace(_decode(file, orientation, deep), animated=animated)
             size = image.size[::-1] if turned else image.size
             if not _ends(file, image.format):
                 file.seek(0)
                 with Image.open(file) as whole:
                     whole.load()
-            return ImageFile(State.FINE, size, orientation)
+            return ImageFile(State.FINE, size, orientation, animated=animated)
     except UnidentifiedImageError:
         return ImageFile(State.BROKEN, reason='not an image' if file.seek(0, 2) else 'empty')
     except Image.DecompressionBombError:  # too large for Pillow but not for mmdet
-        file.seek(0)
-        return _decode(file.read())
+        return _decode(file)
     # the errors that Pillow raises for broken files
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         return ImageFile(State.BROKEN, reason=' '.join(str(error).split()))
@@ -131,6 +117,22 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
+def _is_deep(image: Image.Image, file: BinaryIO) -> bool:
+    """Return whether an image has more than 8 bits per channel."""
+    if image.mode.startswith(('I', 'F')):
+        return True
+    if image.format == 'PNG':  # Pillow opens colors with 16 bits as RGB
+        file.seek(_PNG_DEPTH)
+        return file.read(1) > b'\x08'
+    depths = image.tag_v2.get(_TIFF_DEPTH, ()) if isinstance(image, TiffImageFile) else ()
+    return any(depth > 8 for depth in depths)
+
+
+def _is_animated(image: Image.Image) -> bool:
+    # phones store a second picture beside a JPEG
+    return image.format != 'MPO' and bool(getattr(image, 'is_animated', False))
+
+
 def _ends(file: BinaryIO, format_name: str | None) -> bool:
     """Return whether the file ends with the end marker of its format, which padding may hide."""
     if format_name not in ('JPEG', 'MPO', 'PNG'):
@@ -141,11 +143,14 @@ def _ends(file: BinaryIO, format_name: str | None) -> bool:
     return b'IEND' in tail if format_name == 'PNG' else tail.rstrip(b'\0').endswith(b'\xff\xd9')
 
 
-def _decode(content: bytes) -> ImageFile:
+def _decode(file: BinaryIO, orientation: int = 1, deep: bool = False) -> ImageFile:
+    file.seek(0)
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         return ImageFile(State.BROKEN, reason=' '.join(str(error).split()))
     if image is None:
         return ImageFile(State.BROKEN, reason='OpenCV, which mmdet uses, cannot decode the file')
-    return ImageFile(State.FINE, (image.shape[1], image.shape[0]))
+    dark = deep and bool(np.percentile(image, 99.9) < _DARK)
+    size = (image.shape[1], image.shape[0])
+    return ImageFile(State.FINE, size, orientation, deep=deep, dark=dark)

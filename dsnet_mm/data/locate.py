@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 import os.path as osp
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import Registry
 
 from dsnet_mm.errors import UserError, counted
 
 from .shapes import METAINFO
+from .shapes_segmentation import SEGMENTATION_METAINFO
 
 SPLITS = ('train', 'val', 'test')
 SOURCES = {
     'CocoDataset': 'COCO 2017 is available at https://cocodataset.org',
     'ImageNet': 'ImageNet-1k is available at https://image-net.org',
+    'ADE20KDataset': 'ADE20K is available at http://sceneparsing.csail.mit.edu',
 }
+
+SHAPES_TASKS = {'CustomDataset': 'classification', 'BaseSegDataset': 'segmentation'}
+SEGMENTATION = ('ADE20KDataset', 'BaseSegDataset')  # .jpg and .png files of the same names
 
 
 def set_data_root(cfg: Config, data_root: str) -> None:
@@ -41,7 +48,8 @@ def check_data(cfg: Config, splits: Sequence[str] = SPLITS) -> None:
     """Check that the files and folders of ``splits`` of ``cfg`` exist.
 
     Raises:
-        UserError: If a path is missing, or a classification dataset has a wrong number of folders.
+        UserError: If a path is missing, if a classification dataset has a wrong number of folders,
+            or if an image for segmentation has no label map.
     """
     for path in find_paths(cfg, splits):
         if path and '://' not in path and not osp.exists(path):
@@ -53,6 +61,7 @@ def check_data(cfg: Config, splits: Sequence[str] = SPLITS) -> None:
             )
     for dataset in find_datasets(cfg, splits):
         _check_class_folders(dataset)
+        _check_label_maps(dataset)
 
 
 def find_paths(cfg: Config, splits: Sequence[str] = SPLITS) -> Iterator[str]:
@@ -95,14 +104,21 @@ def unwrap(dataset: Any) -> Iterator[Any]:
         yield dataset
 
 
-def _type(dataset: ConfigDict) -> str:
-    """Return the class name of a dataset without its scope."""
-    return str(dataset.get('type')).rpartition('.')[2]
+def class_of(settings: ConfigDict, registry: Registry) -> Any:
+    """Return the class in settings, by its name in ``registry`` if necessary, or None."""
+    kind = settings.get('type')
+    return kind if isinstance(kind, type) else registry.get(str(kind))
+
+
+def type_name(settings: ConfigDict) -> str:
+    """Return the class name in settings, without its scope; mmengine's new style has classes."""
+    kind = settings.get('type')
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
 
 def _prefix(dataset: ConfigDict) -> str | ConfigDict:
     """Return the image folder, or folders by name; ImageNet of mmpretrain uses its split."""
-    split = dataset.get('split') if _type(dataset) == 'ImageNet' else None
+    split = dataset.get('split') if type_name(dataset) == 'ImageNet' else None
     return dataset.get('data_prefix') or split or ''
 
 
@@ -114,15 +130,16 @@ def _classes(dataset: ConfigDict) -> Sequence[str]:
 
 def _source(dataset: ConfigDict) -> str | None:
     """Return how to get the files of a dataset, or None if it is unknown."""
-    if tuple(_classes(dataset)) == METAINFO['classes']:
-        task = '' if _type(dataset) == 'CocoDataset' else '--task classification '
-        return f'`dsnet-mm shapes {task}--root DIR` draws it'
-    return SOURCES.get(_type(dataset))
+    classes, kind = tuple(_classes(dataset)), type_name(dataset)
+    if classes in (METAINFO['classes'], SEGMENTATION_METAINFO['classes']):
+        task = SHAPES_TASKS.get(kind)
+        return f'`dsnet-mm shapes {f"--task {task} " if task else ""}--root DIR` draws it'
+    return SOURCES.get(kind)
 
 
 def _check_class_folders(dataset: ConfigDict) -> None:
     """Check that a classification dataset without annotation file has one folder per class."""
-    root, prefix, kind = dataset.get('data_root') or '', _prefix(dataset), _type(dataset)
+    root, prefix, kind = dataset.get('data_root') or '', _prefix(dataset), type_name(dataset)
     if kind not in ('ImageNet', 'CustomDataset') or dataset.get('ann_file'):
         return
     if not isinstance(prefix, str) or not dataset.get('with_label', True) or '://' in root:
@@ -137,4 +154,24 @@ def _check_class_folders(dataset: ConfigDict) -> None:
             f'{folder} has {counted(found, "folder")}, but the dataset has {wanted} classes; '
             'sort the images into one folder per class'
             + (f' or list them in {osp.join(root, "meta", "")}' if kind == 'ImageNet' else '')
+        )
+
+
+def _check_label_maps(dataset: ConfigDict) -> None:
+    """Check that each image of a segmentation dataset without a list of files has a label map."""
+    root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix') or {}
+    if type_name(dataset) not in SEGMENTATION or dataset.get('ann_file') or '://' in root:
+        return
+    folders = Path(root, prefix.get('img_path', '')), Path(root, prefix.get('seg_map_path', ''))
+    suffixes = dataset.get('img_suffix', '.jpg'), dataset.get('seg_map_suffix', '.png')
+    images, maps = (
+        {str(path.relative_to(folder)).removesuffix(suffix) for path in folder.rglob(f'*{suffix}')}
+        for folder, suffix in zip(folders, suffixes, strict=True)
+    )
+    if not images:
+        raise UserError(f'{folders[0]} has no image *{suffixes[0]}; copy the dataset to this place')
+    if missing := sorted(images - maps):
+        raise UserError(
+            f'{folders[1]} has no label map for {counted(len(missing), "image")} of {folders[0]}, '
+            f'such as {missing[0]}{suffixes[1]}; copy the label maps or remove the images'
         )

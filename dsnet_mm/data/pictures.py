@@ -7,15 +7,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 
 from dsnet_mm.errors import UserError
 from dsnet_mm.files import written_whole
 
-from .image_files import images_below
+from .file_finder import WRITABLE, files_below
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')  # both read and written
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 
 
@@ -27,17 +25,16 @@ def find_images(source: str | Path) -> list[Path]:
     """
     source = Path(source)
     if source.is_dir():
-        found = images_below(source, IMAGES)
-        if not found:
-            raise UserError(
-                f'{source} contains no images; pass a folder with {", ".join(IMAGES)} files'
-            )
-        return found
+        if found := files_below(source, WRITABLE):
+            return found
+        raise UserError(
+            f'{source} contains no images; pass a folder with {", ".join(WRITABLE)} files'
+        )
     if not source.is_file():
         raise UserError(f'{source} does not exist; pass an image, a folder of images or a video')
-    if source.suffix.lower() not in IMAGES:
+    if source.suffix.lower() not in WRITABLE:
         raise UserError(
-            f'{source} is not supported; pass an image ({", ".join(IMAGES)}), a video '
+            f'{source} is not supported; pass an image ({", ".join(WRITABLE)}), a video '
             f'({", ".join(VIDEOS)}) or a folder'
         )
     return [source]
@@ -50,12 +47,26 @@ def read_image(path: Path) -> np.ndarray:
         UserError: If the image cannot be read.
     """
     try:
-        image = mmcv.imread(str(path), channel_order='bgr')
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):  # OpenCV raises for empty files and too large images
         image = None
     if image is None:
         raise UserError(f'{path} cannot be read as an image; remove it or save it again')
     return image
+
+
+def loses_a_side(error: BaseException) -> bool:
+    """Return whether OpenCV reports a resize that rounds a side of an image to 0."""
+    return 'inv_scale' in str(error)
+
+
+def too_thin(image: np.ndarray) -> UserError:
+    """Return the error for an image (H, W, 3) whose shorter side a resize rounds to 0."""
+    height, width = image.shape[:2]
+    return UserError(
+        f'an image of {width}x{height} pixels has no pixel left along its shorter side after the '
+        "resize of the detector's config; cut it to a less elongated image"
+    )
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -66,20 +77,16 @@ def write_image(path: Path, image: np.ndarray) -> None:
     """
     with written_whole(path) as draft:
         try:
-            done = mmcv.imwrite(image, str(draft))
+            done, content = cv2.imencode(path.suffix, image)
         except cv2.error:
             done = False
         if not done:
             raise UserError(f'OpenCV cannot write {path}; save the input image as PNG or JPEG')
+        draft.write_bytes(content.tobytes())
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
-    """Write an MP4 video.
-
-    Args:
-        path: The file.
-        frames: At least one BGR frame (H, W, 3), all of one size.
-        rate: Frames per second.
+    """Write BGR frames (H, W, 3) of one size, at least one, as MP4 with ``rate`` per second.
 
     Raises:
         UserError: If the file is not writable, or OpenCV cannot write MP4.
@@ -87,8 +94,8 @@ def write_video(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
     frames = iter(frames)
     first = next(frames)
     with written_whole(path) as draft:
-        code, size = cv2.VideoWriter_fourcc(*'mp4v'), first.shape[1::-1]
-        writer = cv2.VideoWriter(str(draft), code, rate, size)
+        code = cv2.VideoWriter.fourcc(*'mp4v')
+        writer = cv2.VideoWriter(str(draft), code, rate, first.shape[1::-1])
         if not writer.isOpened():
             raise UserError(
                 f'OpenCV cannot write the video {path}; extract the frames as images, for example '

@@ -7,6 +7,7 @@ and area of an object describe only its visible pixels.
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ METAINFO: dict[str, Any] = dict(
 """The ``metainfo`` of mmdet's ``CocoDataset`` and mmpretrain's ``CustomDataset``."""
 
 SIZE_BINS = ('small', 'medium', 'large')
+SIZE_BOUNDS = (32**2, 96**2)
+"""Areas in pixels between COCO's small, medium and large objects."""
+
 MIN_VISIBLE = 0.85
 """Minimum fraction of an object that other objects and the border leave visible."""
 
@@ -44,7 +48,7 @@ _VAL_IDS_FROM = 1_000_000  # both splits have distinct ids, as in COCO
 
 def size_bin(area: float) -> str:
     """Return the COCO size of an object of ``area`` pixels: small, medium or large."""
-    return SIZE_BINS[int(area >= 32**2) + int(area >= 96**2)]
+    return SIZE_BINS[bisect(SIZE_BOUNDS, area)]
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,14 @@ class ShapesDetection(ShapesSet):
 
     def files(self) -> list[str]:
         """Return every file of the dataset, relative to its root."""
-        return [f'annotations/instances_{split}2017.json' for split in SPLITS] + [
-            f'{split}2017/{self._file_name(split, index)}' for split, index in self._images()
-        ]
+        images = [f'{split}2017/{self._file_name(split, i)}' for split, i in self._images()]
+        return [*map(_ann_file, SPLITS), *images]
 
     def count(self, root: str | Path) -> Counts:
         """Count the objects of the dataset in ``root``: by split, then by (class, COCO size)."""
         counts = {}
         for split in SPLITS:
-            path = Path(root) / 'annotations' / f'instances_{split}2017.json'
-            annotations = json.loads(path.read_text())['annotations']
+            annotations = json.loads(Path(root, _ann_file(split)).read_text())['annotations']
             counts[split] = Counter(
                 (METAINFO['classes'][item['category_id'] - 1], size_bin(item['area']))
                 for item in annotations
@@ -87,22 +89,16 @@ class ShapesDetection(ShapesSet):
         """Draw one image.
 
         Args:
-            split (str): ``'train'`` or ``'val'``.
-            index (int): Index of the image in its split, from 0.
+            split: ``'train'`` or ``'val'``.
+            index: Index of the image in its split, from 0.
 
         Returns:
-            tuple: The uint8 BGR image (size, size, 3); the class of each object; the boolean
-            mask (size, size) of the visible pixels of each object.
+            The uint8 BGR image (size, size, 3); the class of each object; the boolean mask
+            (size, size) of the visible pixels of each object.
         """
-        rng = self._random(split, index)
-        image = draw_background(rng, self.size)
-        if index % _EMPTY_EVERY == _EMPTY_EVERY - 1:
-            return finish(rng, image), [], []
-        labels, covers, owner = _place_objects(rng, self.size)
-        for cover in covers:
-            paint(rng, image, cover)
+        image, labels, owner = draw_scene(self._random(split, index), self.size, index)
         masks = [_without_crumbs(owner == number) for number in range(len(labels))]
-        return finish(rng, image), labels, masks
+        return image, labels, masks
 
     def _draw(self, folder: Path, progress: Progress) -> None:
         for split in SPLITS:
@@ -128,13 +124,30 @@ class ShapesDetection(ShapesSet):
             for number, name in enumerate(METAINFO['classes'], 1)
         ]
         for split in SPLITS:
-            path = folder / 'annotations' / f'instances_{split}2017.json'
             content = dict(info=self.info, licenses=[], **contents[split], categories=categories)
-            path.write_text(json.dumps(content))
+            (folder / _ann_file(split)).write_text(json.dumps(content))
 
     @staticmethod
     def _file_name(split: str, index: int) -> str:
         return f'{_image_id(split, index):012d}.jpg'
+
+
+def draw_scene(
+    rng: np.random.Generator, size: int, index: int
+) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Draw image ``index`` of a split, with 0 to 8 objects that overlap each other.
+
+    Returns:
+        The uint8 BGR image (size, size, 3); the class of each object; a map (size, size) with the
+        index of the visible object in each pixel, -1 for the background.
+    """
+    image = draw_background(rng, size)
+    if index % _EMPTY_EVERY == _EMPTY_EVERY - 1:
+        return finish(rng, image), [], np.full((size, size), -1)
+    labels, covers, owner = _place_objects(rng, size)
+    for cover in covers:
+        paint(rng, image, cover)
+    return finish(rng, image), labels, owner
 
 
 def annotation(mask: np.ndarray, label: int, image_id: int, number: int) -> dict[str, Any]:
@@ -184,8 +197,8 @@ def _place_objects(
     """Place objects from back to front, and keep each at least :data:`MIN_VISIBLE` visible.
 
     Returns:
-        tuple: The class and the coverage of each object, and a map (size, size) with the index
-        of the visible object in each pixel, -1 for the background.
+        The class and the coverage of each object, and a map (size, size) with the index of the
+        visible object in each pixel, -1 for the background.
     """
     names = METAINFO['classes']
     smallest, largest = min(20.0, size / 4), 0.45 * size
@@ -217,6 +230,10 @@ def _without_crumbs(mask: np.ndarray) -> np.ndarray:
         return mask
     kept = 1 + np.flatnonzero((areas >= _MIN_PIECE) | (areas == areas.max()))
     return np.isin(pieces, kept)
+
+
+def _ann_file(split: str) -> str:
+    return f'annotations/instances_{split}2017.json'
 
 
 def _image_id(split: str, index: int) -> int:

@@ -51,7 +51,7 @@ class ShapesClassification(ShapesSet):
         """Draw image ``index``, from 0, of ``split``.
 
         Returns:
-            tuple: The uint8 BGR image (size, size, 3), and its class.
+            The uint8 BGR image (size, size, 3), and its class.
         """
         rng = self._random(split, index)
         image = draw_background(rng, self.size)

@@ -38,7 +38,7 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Draw blotches of two colors, finer mottling and a few stray lines.
 
     Returns:
-        np.ndarray: Float32 BGR image (size, size, 3).
+        Float32 BGR image (size, size, 3).
     """
     first = rng.uniform(40, 215, 3)
     second = first + rng.uniform(-35, 35, 3)
@@ -60,13 +60,13 @@ def random_outline(
     """Place a shape with a slight random rotation and stretch.
 
     Args:
-        rng (np.random.Generator): Source of the rotation and the stretch.
-        name (str): Key of :data:`SHAPES`.
-        side (float): Square root of the area, in pixels.
-        center (np.ndarray): Center (x, y), in pixels.
+        rng: Source of the rotation and the stretch.
+        name: Key of :data:`SHAPES`.
+        side: Square root of the area, in pixels.
+        center: Center (x, y), in pixels.
 
     Returns:
-        np.ndarray: Corners (N, 2) in pixels, possibly outside the image.
+        Corners (N, 2) in pixels, possibly outside the image.
     """
     stretch = rng.uniform(0.85, 1.18)
     angle = rng.uniform(-_MAX_TURN, _MAX_TURN)
@@ -78,7 +78,7 @@ def coverage(outline: np.ndarray, size: int) -> np.ndarray:
     """Rasterize an outline with smooth edges.
 
     Returns:
-        np.ndarray: Uint8 (size, size), 0 outside, 255 inside; pixels >= 128 belong to the object.
+        Uint8 (size, size), 0 outside, 255 inside; pixels >= 128 belong to the object.
     """
     canvas = np.zeros((size, size), np.uint8)
     points = np.round(outline * (1 << _FRACTION_BITS)).astype(np.int32)

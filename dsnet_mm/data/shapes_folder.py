@@ -32,11 +32,11 @@ class ShapesSet(ABC):
     """Generate a synthetic dataset; equal options give byte-identical files.
 
     Args:
-        train (int): Number of training images.
-        val (int): Number of validation images.
-        size (int): Height and width of an image, in pixels.
-        seed (int): Random seed. Each image has its own random stream, so the first images do not
-            depend on the number of images.
+        train: Number of training images.
+        val: Number of validation images.
+        size: Height and width of an image, in pixels.
+        seed: Each image has its own random stream, so the first images do not depend on the number
+            of images.
 
     Raises:
         UserError: If an option is out of range.
@@ -90,12 +90,12 @@ class ShapesSet(ABC):
         """Write the dataset unless ``root`` already contains it.
 
         Args:
-            root (str | Path): Folder of the dataset, created if missing.
-            force (bool): Replace :attr:`entries` in ``root``. Other files are never touched.
-            progress (Callable): Wraps the sequence of (split, index) to show the progress.
+            root: Folder of the dataset, created if missing.
+            force: Replace :attr:`entries` in ``root``. Other files are never touched.
+            progress: Wraps the sequence of (split, index) to show the progress.
 
         Returns:
-            bool: Whether the dataset was written; False if it already existed.
+            Whether the dataset was written; False if it already existed.
 
         Raises:
             UserError: If ``root`` contains anything else and ``force`` is false, or if ``root``
@@ -106,26 +106,23 @@ class ShapesSet(ABC):
             if not force and root.exists() and any(p.name != _PARTIAL for p in root.iterdir()):
                 self._check_same(root)
                 return False
-            self._replace(root, progress)
+            partial = root / _PARTIAL
+            _remove(partial)  # left by a run that was killed
+            partial.mkdir(parents=True)
+            try:
+                self._draw(partial, progress)
+                for entry in reversed(self.entries):
+                    _remove(root / entry)
+                for entry in self.entries:
+                    (partial / entry).rename(root / entry)
+            finally:
+                _remove(partial)
         except OSError as error:
             raise UserError(
                 f'cannot write {error.filename or root} ({error.strerror}); choose another folder '
                 'with --root'
             ) from error
         return True
-
-    def _replace(self, root: Path, progress: Progress) -> None:
-        partial = root / _PARTIAL
-        _remove(partial)  # left by a run that was killed
-        partial.mkdir(parents=True)
-        try:
-            self._draw(partial, progress)
-            for entry in reversed(self.entries):
-                _remove(root / entry)
-            for entry in self.entries:
-                (partial / entry).rename(root / entry)
-        finally:
-            _remove(partial)
 
     def _check_same(self, root: Path) -> None:
         """Raise a UserError unless ``root`` contains the complete dataset of these options."""
@@ -168,5 +165,5 @@ def _describe(info: dict[str, Any]) -> str:
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    elif path.exists() or path.is_symlink():
-        path.unlink()
+    else:
+        path.unlink(missing_ok=True)

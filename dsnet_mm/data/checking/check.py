@@ -10,10 +10,11 @@ from dsnet_mm.data.image_files import Progress
 
 from .annotation_checks import check_entries
 from .coco_file import CocoFile, read_coco
-from .config_checks import check_config
+from .config_checks import check_config, trains_masks
 from .finding import Finding
 from .image_checks import check_files
-from .sizes import Distribution, Resize, find_resize, measure
+from .sizes import Distribution, find_resize, measure
+from .small_classes import check_small_classes
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,16 @@ def check_set(
         ann_file: Annotation file in COCO format.
         folder: Folder to which the file names in ``ann_file`` are relative.
         cfg: Config whose classes, heads and pipelines are compared with the dataset.
-        decode: Whether to decode all images instead of reading only their headers.
+        decode: Whether to decode all images, see :func:`dsnet_mm.data.image_files.open_image`.
         progress: Wraps the opened images to show the progress.
 
     Raises:
         UserError: If the file is not in COCO format, or ``folder`` is not a folder.
     """
     coco = read_coco(ann_file)
-    resize: Resize | None = find_resize(cfg) if cfg else None
     findings = [
-        *check_entries(coco),
-        *(check_config(coco, cfg) if cfg else ()),
+        *check_entries(coco, masks=cfg is None or trains_masks(cfg)),
+        *((*check_config(coco, cfg), *check_small_classes(coco, cfg)) if cfg else ()),
         *check_files(coco, folder, decode, progress),
     ]
-    return Report(coco, tuple(findings), measure(coco, resize))
+    return Report(coco, tuple(findings), measure(coco, find_resize(cfg) if cfg else None))

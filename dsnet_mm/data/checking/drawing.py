@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 from pycocotools import mask as rle
 
+from dsnet_mm.data.drawn_classes import palette_of, show_classes
+from dsnet_mm.data.pictures import read_image
+from dsnet_mm.errors import UserError
 from dsnet_mm.files import written_whole
 
 from .coco_file import CocoFile, Mask
@@ -24,25 +28,11 @@ FARTHEST = 1e5  # pixels; pycocotools traverses polygons pixel by pixel
 
 
 def choose(coco: CocoFile, findings: Sequence[Finding], count: int) -> list[int]:
-    """Choose images to draw: up to half of them with problems, the rest evenly from all.
-
-    Args:
-        coco: The annotation file.
-        findings: The findings of the checks.
-        count: The number of images.
-
-    Returns:
-        Indices of the images, without repetition.
-    """
-    faulty = [iter(finding.images) for finding in findings if finding.fails]
-    chosen: dict[int, None] = {}
-    while faulty and len(chosen) < (count + 1) // 2:
-        for images in list(faulty):
-            place = next(images, None)
-            if place is None:
-                faulty.remove(images)
-            elif len(chosen) < (count + 1) // 2:
-                chosen[place] = None
+    """Return indices of ``count`` images: up to half have problems, the rest come from all."""
+    faulty = zip_longest(*(finding.images for finding in findings if finding.fails))
+    places = dict.fromkeys(place for images in faulty for place in images if place is not None)
+    named = [place for place in places if coco.images.names[place]]
+    chosen = named[: (count + 1) // 2]
     with_objects = np.unique(coco.annotations.images[coco.annotations.images >= 0])
     rest = [int(place) for place in with_objects if place not in chosen]
     wanted = min(count - len(chosen), len(rest))
@@ -55,30 +45,29 @@ def draw(
     target: str,
     places: Sequence[int],
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
+    metainfo: Mapping[str, Any] | None = None,
 ) -> int:
-    """Draw images with their boxes, masks and class names, and skip unreadable images.
+    """Draw images with their boxes, masks and class names into the folder ``target``.
 
-    Args:
-        coco: The annotation file.
-        folder: The folder of the images.
-        target: The folder of the drawings; created if missing.
-        places: Indices of the images.
-        progress: Wraps the indices to show the progress.
+    With the ``metainfo`` of a config, each class has the color that pictures of its detector use.
 
     Returns:
-        The number of drawn images.
+        The number of drawn images; images that cannot be read are skipped.
 
     Raises:
         UserError: If a drawing cannot be written.
     """
     visualizer = DetLocalVisualizer()
-    names = tuple(name or '?' for name in coco.categories.names)
-    visualizer.dataset_meta = dict(classes=names, palette='random')
+    names = [name or '?' for name in coco.categories.names]
+    show_classes(visualizer, dict(classes=names, palette=_colors(names, metainfo or {})))
     drawn = 0
     for number, place in enumerate(progress(places)):
         name = coco.images.names[place]
-        image = _read(Path(folder, name)) if name else None
-        if image is None:
+        if name is None:
+            continue
+        try:
+            image = mmcv.bgr2rgb(read_image(Path(folder, name)))
+        except UserError:
             continue
         sample = DetDataSample(gt_instances=_instances(coco, place, image.shape[:2]))
         file = Path(target, f'{number:03d}_{Path(name).stem}.jpg')
@@ -89,21 +78,23 @@ def draw(
     return drawn
 
 
-def _read(path: Path) -> np.ndarray | None:
-    """Read an RGB image (H, W, 3) with its EXIF orientation applied; None if unreadable."""
-    try:
-        return mmcv.imfrombytes(path.read_bytes(), channel_order='rgb')
-    except Exception:  # OpenCV and mmcv raise many types of errors for broken files
-        return None
+def _colors(names: Sequence[str], metainfo: Mapping[str, Any]) -> list[tuple[int, int, int]]:
+    """Return the colors of the categories of a file by the classes of a config."""
+    classes: list[str] = list(metainfo.get('classes') or names)
+    colors = dict(zip(classes, palette_of(classes, metainfo), strict=True))
+    others = [name for name in names if name not in colors]
+    rest = palette_of([*classes, *others], {})[len(classes) :]
+    colors.update(zip(others, rest, strict=True))
+    return [colors[name] for name in names]
 
 
 def _instances(coco: CocoFile, place: int, shape: tuple[int, int]) -> InstanceData:
     """Return the objects of an image, clipped because matplotlib shifts the image otherwise."""
     annotations = coco.annotations
-    mine = np.flatnonzero((annotations.images == place) & (annotations.categories >= 0))
-    mine = mine[np.isfinite(annotations.boxes[mine]).all(1)]
-    left_top, sides = np.split(annotations.boxes[mine], 2, axis=1)
-    corners = np.concatenate([left_top, left_top + sides], axis=1)
+    usable = annotations.with_box & (annotations.categories >= 0)
+    mine = np.flatnonzero((annotations.images == place) & usable)
+    left, top, width, height = annotations.boxes[mine].T
+    corners = np.stack([left, top, left + width, top + height], axis=1)
     corners = corners.clip(0, [*shape[::-1], *shape[::-1]])
     seen = (corners[:, 2:] > corners[:, :2]).all(1)
     mine, corners = mine[seen], corners[seen]
@@ -120,7 +111,7 @@ def _instances(coco: CocoFile, place: int, shape: tuple[int, int]) -> InstanceDa
 def _mask(entry: dict[str, Any], kind: int, shape: tuple[int, int]) -> np.ndarray:
     """Return the mask (H, W) of an annotation, empty if it has no mask that can be drawn."""
     height, width = shape
-    value = entry.get('segmentation')
+    value: Any = entry.get('segmentation')
     try:
         if kind == Mask.POLYGONS and all(np.abs(polygon).max() < FARTHEST for polygon in value):
             return rle.decode(rle.merge(rle.frPyObjects(value, height, width))).astype(bool)

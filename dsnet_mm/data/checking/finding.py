@@ -5,29 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
+
+import numpy as np
 
 EXAMPLES = 3
+MOST_IMAGES = 100
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Hold the outcome of one check.
+    """Hold the outcome of one check."""
 
-    Attributes:
-        title: The checked fault in the plural, such as 'boxes outside their image'.
-        count: The number of faulty entries.
-        examples: Descriptions of a few faulty entries.
-        advice: The effect in mmdet, and the remedy.
-        is_problem: Whether a faulty entry makes the dataset faulty; otherwise this is a note.
-        images: Indices of some affected images.
-    """
-
-    title: str
-    count: int
+    title: str  # the checked fault in the plural, such as 'boxes outside their image'
+    count: int  # of faulty entries
     examples: tuple[str, ...] = ()
-    advice: str = ''
-    is_problem: bool = True
-    images: tuple[int, ...] = ()
+    advice: str = ''  # the effect in mmdet, and the remedy
+    is_problem: bool = True  # a faulty entry makes the dataset faulty; otherwise this is a note
+    images: tuple[int, ...] = ()  # indices of some affected images
 
     @property
     def fails(self) -> bool:
@@ -44,18 +39,15 @@ class Finding:
 
 def finding(
     title: str,
-    places: Sequence[int],
-    describe: Callable[[int], str],
+    faulty: Sequence[Any] | np.ndarray,
     advice: str,
+    describe: Callable[[Any], str] = repr,
     is_problem: bool = True,
     images: Iterable[int] = (),
 ) -> Finding:
-    """Create a finding for the entries at ``places``, with examples from ``describe``."""
+    """Create a finding for faulty entries, and describe the first ones as examples."""
+    examples = tuple(describe(entry) for entry in faulty[:EXAMPLES])
+    known = (int(image) for image in images if image >= 0)
     return Finding(
-        title=title,
-        count=len(places),
-        examples=tuple(describe(int(place)) for place in places[:EXAMPLES]),
-        advice=advice,
-        is_problem=is_problem,
-        images=tuple(islice((int(image) for image in images if image >= 0), 100)),
+        title, len(faulty), examples, advice, is_problem, tuple(islice(known, MOST_IMAGES))
     )

@@ -8,31 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from mmengine.config import Config
 
-from dsnet_mm.data.locate import find_datasets
-from dsnet_mm.data.shapes import SIZE_BINS
+from dsnet_mm.data.locate import find_datasets, type_name
+from dsnet_mm.data.shapes import SIZE_BINS, SIZE_BOUNDS
 
 from .coco_file import CocoFile
 
-BOUNDS = (32**2, 96**2)  # areas between COCO's small, medium and large
 SHARES = (0, 5, 25, 50, 75, 95, 100)
 """Reported percentiles."""
 
 
 @dataclass(frozen=True)
 class Resize:
-    """Describe how a config resizes its training images.
+    """Describe how a config resizes its training images."""
 
-    Attributes:
-        scales: Target sizes (width, height) in pixels; only the first is used here.
-        keep_ratio: Whether the image keeps its aspect ratio and fits into the target size.
-    """
-
-    scales: tuple[tuple[int, int], ...]
-    keep_ratio: bool = True
-
-    @property
-    def name(self) -> str:
-        return 'x'.join(map(str, self.scales[0]))
+    scales: tuple[tuple[int, int], ...]  # widths and heights; only the first pair is used here
+    keep_ratio: bool = True  # the image keeps its aspect ratio and fits into the scale
 
     def factors(self, sizes: np.ndarray) -> np.ndarray:
         """Return the factors of width and height (N, 2) for images of ``sizes`` (N, 2)."""
@@ -45,23 +35,17 @@ class Resize:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Hold the numbers and sizes of objects.
+    """Hold the numbers of objects of C categories, and percentiles :data:`SHARES` of sizes.
 
-    Attributes:
-        classes: Names of the C categories.
-        objects: Small, medium and large objects by COCO's areas, without crowds (C, 3).
-        crowds: Crowds (C,).
-        images: Images with objects or crowds of the class (C,).
-        per_image: Percentiles :data:`SHARES` of the objects per image.
-        sides: Percentiles of shorter sides, longer sides and square roots of areas in pixels, in
-            the original images and in the images that a config resizes.
+    ``sides`` has shorter sides, longer sides and square roots of areas in pixels, in the original
+    images and in the images that a config resizes.
     """
 
     classes: tuple[str, ...]
-    objects: np.ndarray
-    crowds: np.ndarray
-    images: np.ndarray
-    per_image: np.ndarray
+    objects: np.ndarray  # small, medium and large objects by COCO's areas, without crowds (C, 3)
+    crowds: np.ndarray  # (C,)
+    images: np.ndarray  # images with objects or crowds of the class (C,)
+    per_image: np.ndarray  # percentiles of the objects per image
     sides: dict[str, dict[str, np.ndarray]]
 
 
@@ -69,7 +53,7 @@ def find_resize(cfg: Config) -> Resize | None:
     """Return the resize of the training images of a config, or None if it is unknown."""
     for dataset in find_datasets(cfg, ('train',)):
         for transform in dataset.get('pipeline') or []:
-            kind = str(transform.get('type')).rpartition('.')[2]
+            kind = type_name(transform)
             scale = transform.get('scale') or transform.get('scales')
             if not kind.endswith('Resize') or not isinstance(scale, (list, tuple)):
                 continue
@@ -87,37 +71,32 @@ def measure(coco: CocoFile, resize: Resize | None = None) -> Distribution:
     """Count the objects of a dataset by class, size and image."""
     annotations = coco.annotations
     number = len(coco.categories.ids)
-    usable = (
-        (annotations.categories >= 0)
-        & (annotations.images >= 0)
-        & np.isfinite(annotations.boxes).all(1)
-    )
+    usable = annotations.with_box & (annotations.categories >= 0) & (annotations.images >= 0)
     objects = usable & ~annotations.crowds
     widths_heights = np.clip(annotations.boxes, 0, None)[:, 2:]
     areas = np.where(annotations.areas > 0, annotations.areas, widths_heights.prod(1))
     by_class = np.zeros((number, len(SIZE_BINS)), dtype=np.int64)
-    bins = np.searchsorted(BOUNDS, areas[objects], side='right')
+    bins = np.searchsorted(SIZE_BOUNDS, areas[objects], side='right')
     np.add.at(by_class, (annotations.categories[objects], bins), 1)
-    pairs = np.unique(
-        np.stack([annotations.categories[usable], annotations.images[usable]], axis=1), axis=0
-    )
+    pairs = np.stack([annotations.categories[usable], annotations.images[usable]], axis=1)
     per_image = np.bincount(annotations.images[objects], minlength=len(coco.images.ids))
     sides = widths_heights[objects]
     sizes = coco.images.sizes[annotations.images[objects]]
-    by_image_size = {'in the files': _percentiles_of_sides(sides, areas[objects])}
+    by_resize = {'in the files': _percentiles_of_sides(sides, areas[objects])}
     if resize:
         known = (sizes >= 1).all(1)
         factors = resize.factors(sizes[known])
-        by_image_size[f'resized to {resize.name}'] = _percentiles_of_sides(
+        width, height = resize.scales[0]
+        by_resize[f'resized to {width}x{height}'] = _percentiles_of_sides(
             sides[known] * factors, areas[objects][known] * factors.prod(1)
         )
     return Distribution(
         tuple(name or '?' for name in coco.categories.names),
         by_class,
         np.bincount(annotations.categories[usable & annotations.crowds], minlength=number),
-        np.bincount(pairs[:, 0], minlength=number),
+        np.bincount(np.unique(pairs, axis=0)[:, 0], minlength=number),
         _percentiles(per_image),
-        by_image_size,
+        by_resize,
     )
 
 
