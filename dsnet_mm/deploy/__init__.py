@@ -1,0 +1,1 @@
+"""ONNX graphs: writing them from a model, and running them without PyTorch."""
