@@ -1,1 +1,3 @@
-from . import hooks  # noqa: F401  # importing registers
+from .hooks import SafeCheckpointHook, SteadyNormsHook, StopAtNaNHook  # importing registers
+
+__all__ = ['SafeCheckpointHook', 'SteadyNormsHook', 'StopAtNaNHook']

@@ -7,21 +7,22 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import BaseLoop, Runner
-from torch import nn
 
-from dsnet_mm.errors import UserError
+from dsnet_mm.errors import UserError, one_line
 
-from .config import load_config
+from .config import load_config, scope_of
 from .distributed import start_processes
+from .quiet_start import QuietStartRunner
 
 
-def build_model(config: str | Path, **backbone: Any) -> nn.Module:
+def build_model(config: str | Path, **backbone: Any) -> BaseModel:
     """Build the model of a config, without data and without loading weights.
 
     Args:
@@ -33,18 +34,31 @@ def build_model(config: str | Path, **backbone: Any) -> nn.Module:
     """
     cfg = load_config(str(config))
     try:
-        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        init_default_scope(scope_of(cfg))
         cfg.model.get('backbone', {}).update(backbone)
         model = MODELS.build(cfg.model)
     except Exception as error:  # a registry passes on every exception
-        reason = ' '.join(str(error).split())
-        raise UserError(f'no model can be built from {config}: {reason}') from error
+        raise UserError(f'no model can be built from {config}: {one_line(error)}') from error
     if not hasattr(model, 'backbone'):
         raise UserError(f'the model of {config} has no backbone; pass a detector or a classifier')
     return model
 
 
-def initialize(model: nn.Module) -> None:
+def check_device(device: str | None) -> None:
+    """Check that this machine has a device, such as 'cpu' or 'cuda:0'; None is any device.
+
+    Raises:
+        UserError: If it has not.
+    """
+    try:
+        torch.zeros(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f'this machine has no device {device}; pass --device cpu, or cuda:0 for a GPU'
+        ) from error
+
+
+def initialize(model: BaseModel) -> None:
     """Initialize a model at random and silently, without the weights that its config names."""
     for module in model.modules():
         init_cfg = getattr(module, 'init_cfg', None)
@@ -68,7 +82,7 @@ def build_runner(cfg: Config) -> Runner:
     setup_cache_size_limit_of_dynamo()
     start_processes(cfg)
     try:
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else QuietStartRunner.from_cfg(cfg)
     except KeyError as error:
         missing = re.match(r"['\"](\S+) is not in the (\S+) registry", str(error))
         if not missing:

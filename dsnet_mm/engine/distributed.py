@@ -13,9 +13,9 @@ from dsnet_mm.errors import UserError
 
 RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 STARTERS = dict(
-    pytorch='torchrun; use tools/dist_train.sh or tools/dist_test.sh',
-    slurm='srun; use tools/slurm_train.sh',
-    mpi='Open MPI; begin the command with mpirun',
+    pytorch='torchrun --nproc_per_node GPUS -m dsnet_mm',
+    slurm='srun dsnet-mm',
+    mpi='mpirun dsnet-mm',
 )
 
 
@@ -62,14 +62,15 @@ def start_processes(cfg: Config) -> None:
         return
     if RANKS[cfg.launcher] not in os.environ:
         raise UserError(
-            f'--launcher {cfg.launcher} needs a process started by {STARTERS[cfg.launcher]}, or '
-            'omit --launcher to run in one process'
+            f'--launcher {cfg.launcher} has not started this process; begin the command with '
+            f'`{STARTERS[cfg.launcher]}`, or omit --launcher to run in one process'
         )
     if get_device() != 'cpu':
         return
     if cfg.launcher != 'pytorch':
         raise UserError(
-            f'--launcher {cfg.launcher} needs GPUs, but none was found; use tools/dist_train.sh'
+            f'--launcher {cfg.launcher} needs GPUs, but none was found; on a CPU, use '
+            f'`{STARTERS["pytorch"]}` with --launcher pytorch'
         )
     torch.distributed.init_process_group('gloo')
     wrapper = dict(

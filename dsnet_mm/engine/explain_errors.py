@@ -12,28 +12,18 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from dsnet_mm.data.image_files import SUFFIXES, State, images_below, open_images
+from dsnet_mm.data.file_finder import IMAGES, files_below
+from dsnet_mm.data.image_files import State, open_images
 from dsnet_mm.data.locate import find_paths
-from dsnet_mm.errors import UserError
+from dsnet_mm.data.pictures import loses_a_side
+from dsnet_mm.errors import UserError, one_line
 
 OUT_OF_MEMORY = re.compile(r"CUDA out of memory|DefaultCPUAllocator: can't allocate memory")
 SHARED_MEMORY = re.compile(r'out of shared memory|shared memory object|</?torch_\d+_')
 FULL = (errno.ENOSPC, errno.EDQUOT)
-REFUSED = (
-    errno.EACCES,
-    errno.EEXIST,
-    errno.EFBIG,
-    errno.EIO,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ESTALE,
-)
 EMPTY_SET = re.compile('need at least one array to concatenate')  # mmengine's BaseDataset
 OF_WRITING = (errno.EFBIG, errno.EIO, errno.ESTALE)  # raised without the name of the file
+OUT_OF_CLASSES = re.compile(r'Target (\d+) is out of bounds')  # PyTorch's cross entropy
 # errors of OpenCV and Pillow that do not name the file
 NAMELESS = re.compile('imgcodecs|cannot identify image file|image file is truncated')
 
@@ -51,10 +41,8 @@ def explained(cfg: Config, again: str) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
-        sentence = explain(error, cfg, again)
+        sentence = None if isinstance(error, UserError) else explain(error, cfg, again)
         if sentence is None:
             raise
         raise UserError(sentence) from error
@@ -86,6 +74,17 @@ def explain(error: BaseException, cfg: Config, again: str) -> str | None:
             f'{unknown[1] or unknown[2]} has no setting {unknown[3]}, which {cfg.filename} or '
             '--cfg-options sets; correct the name'
         )
+    if isinstance(error, IndexError) and (number := OUT_OF_CLASSES.search(str(error))):
+        return (
+            f'a label map of {cfg.filename} has the number {number[1]}, for which the head has no '
+            'class; set num_classes of the heads and classes of the datasets, and reduce_zero_label'
+            '=True if the classes begin at 1'
+        )
+    if loses_a_side(error):
+        return (
+            f'an image of a dataset of {cfg.filename} has no pixel left along its shorter side '
+            'after the resize; cut it, or remove it from the annotations'
+        )
     # the last match: text from another process quotes the line of the program first
     if images := re.findall(r'failed to load image: (.+)', str(error)):
         return _unreadable(images[-1].strip())
@@ -101,9 +100,9 @@ def _explain_system(error: OSError, cfg: Config, again: str) -> str | None:
         number, reason, path = int(said[1]), said[2], path or said[3]
     if number in FULL:
         return f'the disk of {path or cfg.work_dir} is full; free some space and {again}'
-    if path and str(path).lower().endswith(SUFFIXES):
-        return _unreadable(path, reason)
-    if number in REFUSED and (path or number in OF_WRITING):
+    if path and str(path).lower().endswith(IMAGES):
+        return _unreadable(path, reason or '')
+    if path or number in OF_WRITING:
         place = path or f'a file in {cfg.work_dir}'
         return f'{place} cannot be read or written ({reason}); fix that and {again}'
     return None
@@ -118,7 +117,7 @@ def _explain_memory(text: str) -> str | None:
         )
     if OUT_OF_MEMORY.search(text):
         return (
-            f'out of memory ({text.strip().splitlines()[0]}); with --cfg-options lower '
+            f'out of memory ({one_line(text)[:300]}); with --cfg-options lower '
             'train_dataloader.batch_size, together with --auto-scale-lr, or set '
             'model.backbone.with_cp=True, which recomputes blocks instead of storing them'
         )
@@ -135,7 +134,8 @@ def _unreadable(image: str, reason: str = '') -> str:
 def _find_broken_image(cfg: Config) -> tuple[str, str]:
     """Return the smallest image file of ``cfg`` that cannot be read, and why."""
     folders = list(dict.fromkeys(path for path in find_paths(cfg) if osp.isdir(path)))
-    paths = dict.fromkeys(str(path) for folder in folders for path in images_below(Path(folder)))
+    files = (path for folder in folders for path in files_below(Path(folder), IMAGES))
+    paths = dict.fromkeys(map(str, files))
     by_size = sorted(paths, key=osp.getsize)
     for path, image in zip(by_size, open_images(by_size)):
         if image.state is State.BROKEN:

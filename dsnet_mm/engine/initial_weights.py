@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os.path as osp
+from dataclasses import dataclass
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from dsnet_mm.errors import UserError
@@ -57,46 +56,67 @@ def read_load_from(cfg: Config) -> dict[str, Tensor]:
     return read_weights(path) if path and not cfg.get('resume') else {}
 
 
-def adds_to_backbone(model: nn.Module, weights: dict[str, Tensor], cfg: Config) -> bool:
-    """Return whether load_from sets more than the backbone, which has its weights already.
+@dataclass
+class LoadFrom:
+    """How the tensors of load_from fit a model.
 
-    One sentence in the log counts the tensors that load_from does not set. mmengine only lists
-    their names.
-
-    Args:
-        model: A model that is not initialized yet.
-        weights: The tensors of load_from.
-        cfg: The config of both.
-
-    Raises:
-        UserError: If no tensor of load_from fits.
+    Attributes:
+        path: The file.
+        fitting: For each part of the model, such as 'backbone', how many of its tensors fit in name
+            and shape, and how many it has.
+        misshapen: Tensors of the file whose shapes differ from the model's.
+        unused: Tensors of the file that the model does not have.
+        only_repeats_backbone: Whether the backbone alone fits, and has these weights already.
     """
-    path, backbone = cfg.load_from, getattr(model, 'backbone', None)
-    parts = fitting_parts(model, weights)
-    fitting = {part for part, (fits, _) in parts.items() if fits}
-    is_its_own = path == _weights_of_backbone(cfg) and isinstance(backbone, StrictBackbone)
-    if is_its_own and fitting <= {'backbone'}:
-        print_log(
-            f'{path} holds weights of the backbone only; the other parts of the model start from '
-            'random weights.',
-            logger='current',
+
+    path: str
+    fitting: dict[str, tuple[int, int]]
+    misshapen: int
+    unused: int
+    only_repeats_backbone: bool
+
+    @classmethod
+    def of(cls, model: nn.Module, weights: dict[str, Tensor], cfg: Config) -> LoadFrom:
+        """Compare ``weights``, read from load_from of ``cfg``, with a model.
+
+        Raises:
+            UserError: If no tensor fits.
+        """
+        path, state = cfg.load_from, model.state_dict()
+        is_its_own = path == _weights_of_backbone(cfg) and isinstance(
+            getattr(model, 'backbone', None), StrictBackbone
         )
-        return False
-    if not fitting:
-        raise UserError(
-            f'load_from names {path}, and no tensor of it fits the model of {cfg.filename}; set '
-            'weights of a backbone in '
-            f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint='{path}') instead, or "
-            f'{LEAVE_OUT}'
+        if is_its_own and not weights.keys() & state.keys():  # a backbone without the prefix
+            weights = {f'backbone.{name}': tensor for name, tensor in weights.items()}
+        parts = fitting_parts(model, weights)
+        used = {part for part, (fits, _) in parts.items() if fits}
+        if not used:
+            raise UserError(
+                f'load_from names {path}, and no tensor of it fits the model of {cfg.filename}; '
+                "set weights of a backbone in model.backbone.init_cfg=dict(type='Pretrained', "
+                f"checkpoint='{path}') instead, or {LEAVE_OUT}"
+            )
+        known = weights.keys() & state.keys()
+        misshapen = sum(weights[name].shape != state[name].shape for name in known)
+        unused = len(weights.keys() - known)
+        return cls(path, parts, misshapen, unused, is_its_own and used == {'backbone'})
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a tensor of the model is not set."""
+        return any(fits < needed for fits, needed in self.fitting.values())
+
+    def __str__(self) -> str:
+        shares = ', '.join(
+            f'{fits} of {needed} tensors of {part}' for part, (fits, needed) in self.fitting.items()
         )
-    if any(fits < needed for fits, needed in parts.values()):
-        shares = (f'{fits} of {needed} tensors of {part}' for part, (fits, needed) in parts.items())
-        print_log(
-            f'{path} sets {", ".join(shares)}; mmengine lists the others, which start without it.',
-            logger='current',
-            level=logging.WARNING,
+        rest = f'{self.misshapen} with another shape and {self.unused} with an unknown name'
+        if not self.misshapen and not self.unused:
+            rest = 'none'
+        return (
+            f'{self.path} sets {shares}; the others start from random weights. Unused tensors of '
+            f'the file: {rest}.'
         )
-    return True
 
 
 def _weights_of_backbone(cfg: Config) -> str:

@@ -14,26 +14,24 @@ from dsnet_mm.data.locate import check_data
 from dsnet_mm.errors import UserError
 from dsnet_mm.files import make_folder
 
+from .annotation_files import Checked, check_annotations
 from .building import bare_model
 from .checkpoint import check_fit, checkpoints_in, latest_checkpoint, read_checkpoint
-from .distributed import unfit_batch
-from .initial_weights import adds_to_backbone, check_initial_weights, read_load_from
+from .distributed import rank_of, unfit_batch
+from .initial_weights import LoadFrom, check_initial_weights, read_load_from
 from .run_file import RunFile, State, plain
 
 
 @dataclass
 class Start:
-    """Where a training starts.
+    """Where a training starts."""
 
-    Attributes:
-        weights: Tensors that the whole model starts from.
-        resumes: Whether they are those of a checkpoint to resume.
-        finished: The facts of a finished training, of which nothing is left to train.
-    """
-
+    # tensors that the whole model starts from
     weights: dict[str, Tensor] = field(default_factory=dict)
-    resumes: bool = False
+    resumes: bool = False  # whether the tensors are those of a checkpoint to resume
+    # the facts of a finished training, of which nothing is left to train
     finished: RunFile | None = None
+    annotations: Checked = field(default_factory=Checked)
 
 
 def preflight(
@@ -52,6 +50,8 @@ def preflight(
     if auto_scale_lr:
         set_auto_scale_lr(cfg)
     start = find_start(cfg, resume)
+    if not start.finished and rank_of(cfg.launcher) == 0:
+        start.annotations = check_annotations(cfg, ('train', 'val'))
     make_folder(cfg.work_dir, '--work-dir')  # last: a failed check leaves nothing behind
     return start
 
@@ -104,16 +104,20 @@ def find_start(cfg: Config, resume: str | None) -> Start:
     return Start(read_load_from(cfg))
 
 
-def check_model(runner: Runner, start: Start) -> None:
-    """Check that the weights of the start fit the model.
+def check_model(runner: Runner, start: Start) -> Iterator[str]:
+    """Check that the weights of the start fit the model, and yield what they leave unset.
 
     Raises:
         UserError: If the weights do not fit.
     """
     if start.resumes:
         check_fit(bare_model(runner), start.weights, runner.cfg.load_from)
-    elif start.weights and not adds_to_backbone(bare_model(runner), start.weights, runner.cfg):
-        runner._load_from = None
+    elif start.weights:
+        use = LoadFrom.of(bare_model(runner), start.weights, runner.cfg)
+        if use.only_repeats_backbone:
+            runner._load_from = None
+        if use.is_partial:
+            yield str(use)
     start.weights = {}  # free the memory; the model has its own tensors
 
 

@@ -28,34 +28,22 @@ class State(str, Enum):
 
 @dataclass
 class RunFile:
-    """The facts of a training, which one or several processes ran one after the other.
+    """The facts of a training, which one or several processes ran one after the other."""
 
-    Attributes:
-        state: How the training ended.
-        reason: Why the training stopped, failed or was interrupted.
-        epoch: Epochs trained.
-        max_epochs: Epochs that the config asks for.
-        seed: Seed of the random numbers.
-        world_size: Processes of the latest start.
-        batch_size: Images per step of the optimizer, over all processes of the latest start.
-        load_from: Weights of the whole model that the training started from.
-        epochs: One record per epoch: ``epoch``, ``loss`` of its last iteration, ``seconds``
-            without evaluation, ``memory`` (highest, of the GPU of rank 0 in MB), ``batch_size``.
-        evaluations: One record per evaluation: ``epoch``, ``iteration``, ``metrics``.
-        config: The config of the latest start.
-    """
-
-    state: State
-    reason: str = ''
-    epoch: int = 0
-    max_epochs: int = 0
+    state: State  # how the training ended
+    reason: str = ''  # why the training stopped, failed or was interrupted
+    epoch: int = 0  # epochs trained
+    max_epochs: int = 0  # epochs that the config asks for
     seed: int | None = None
-    world_size: int = 1
-    batch_size: int = 0
-    load_from: str | None = None
+    world_size: int = 1  # processes of the latest start
+    batch_size: int = 0  # images per step of the optimizer, over all processes of the latest start
+    load_from: str | None = None  # weights of the whole model that the training started from
+    # one record per epoch: ``epoch``, ``loss`` of its last iteration, ``seconds`` without
+    # evaluation, ``memory`` (highest, of the GPU of rank 0 in MB), ``batch_size``
     epochs: list[dict[str, Any]] = field(default_factory=list)
+    # one record per evaluation: ``epoch``, ``iteration``, ``metrics``
     evaluations: list[dict[str, Any]] = field(default_factory=list)
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)  # of the latest start
 
     @property
     def metrics(self) -> dict[str, float]:

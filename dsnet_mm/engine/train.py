@@ -5,10 +5,18 @@ from __future__ import annotations
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from .annotation_files import handed_over
 from .building import build_runner, stop_workers
 from .distributed import rank_of
 from .explain_errors import explained
-from .hooks import CheckClassesHook, DropOldMetricsHook, RecordRunHook, WarnAtStartHook
+from .hooks import (
+    CheckClassesHook,
+    DropOldMetricsHook,
+    RecordRunHook,
+    ShowClassesHook,
+    WarnAtResumeHook,
+    WarnAtStartHook,
+)
 from .preflight import check_model, preflight, warnings_of
 from .work_dir_lock import only_training_in
 
@@ -35,18 +43,28 @@ def train(
     """
     start = preflight(cfg, amp, auto_scale_lr, resume)
     if start.finished:
-        print_log(f'The training in {cfg.work_dir} is finished.', logger='current')
+        done = f'{start.finished.epoch} of {start.finished.max_epochs} epochs'
+        if iterations := cfg.train_cfg.get('max_iters'):
+            done = f'{iterations} of {iterations} iterations'
+        print_log(f'{cfg.work_dir} is already trained for {done}.', logger='current')
         return start.finished.metrics
     record = RecordRunHook()
     again = 'continue with --resume, which loads the latest complete checkpoint'
     with only_training_in(cfg.work_dir, rank_of(cfg.launcher)), record.outcome_recorded():
         with explained(cfg, again):
             runner = build_runner(cfg)
-            check_model(runner, start)
-            warnings = WarnAtStartHook([*warnings_of(cfg, runner.world_size)])
-            for hook in (CheckClassesHook(), record, DropOldMetricsHook(), warnings):
+            notes = [
+                *start.annotations.warnings,
+                *warnings_of(cfg, runner.world_size),
+                *check_model(runner, start),
+            ]
+            warnings = WarnAtResumeHook(), WarnAtStartHook(notes)
+            hooks = CheckClassesHook(), ShowClassesHook(), record, DropOldMetricsHook()
+            for hook in (*hooks, *warnings):
                 runner.register_hook(hook)
-            runner.train()
+            with handed_over(start.annotations.contents):
+                start.annotations.contents.clear()
+                runner.train()
             if runner.val_loop is not None and record.was_killed_before_evaluation(runner):
                 runner.val_loop.run()
             stop_workers(runner)

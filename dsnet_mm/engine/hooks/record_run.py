@@ -28,8 +28,8 @@ class RecordRunHook(Hook):
     priority = 'NORMAL'  # before LoggerHook, which resets the peak memory
 
     def __init__(self) -> None:
-        self.facts: RunFile | None = None
-        self.work_dir = ''
+        self.facts = RunFile(State.RUNNING)
+        self.work_dir = ''  # until the training starts
         self.start = self.end = 0.0
         self.begin = 0  # iterations trained before this process
         self.loss: torch.Tensor | None = None
@@ -105,7 +105,7 @@ class RecordRunHook(Hook):
         try:
             yield
         except BaseException as error:
-            if self.facts is not None:
+            if self.work_dir:
                 self._record_failure(error)
             raise
         self.facts.state = State.FINISHED
