@@ -7,19 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from mmdet.models.detectors import BaseDetector
 from mmdet.testing import demo_mm_inputs
-from torch import nn
+from mmengine.model import BaseModel
 
-from dsnet_mm.errors import UserError, counted
+from dsnet_mm.engine.building import check_device
+from dsnet_mm.engine.half_precision import use_half_precision
+from dsnet_mm.errors import UserError
 
 from .building import build_candidate
 from .macs import count_model_macs, count_parameters
 from .memory import peak_memory
 
-PARTS = ('backbone', 'detector', 'train')
-DTYPES = ('float32', 'float16', 'bfloat16')
 NUM_OBJECTS = 8  # in each image of a training step
 PRODUCT_SIZES = dict(cpu=2048, cuda=8192)  # rows and columns of the reference matrices
 
@@ -28,43 +30,22 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Setting:
-    """Define the measured part and its input.
+    """Define the measured part and its input."""
 
-    Attributes:
-        part: 'backbone' for its forward pass, 'detector' for a prediction with decoding and NMS,
-            'train' for the forward and backward pass of the detector's loss.
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
-        batch: Number of images.
-        device: 'cpu', 'cuda' or 'cuda:N'.
-        dtype: One of :data:`DTYPES`. The backbone is cast to this type; a detector runs under
-            autocast, as in mmengine's AMP.
-        channels_last: Whether weights and images have the channels-last layout.
-    """
-
+    # 'backbone' or 'neck' for its forward pass, 'detector' for a prediction with decoding and NMS,
+    # 'train' for the forward and backward pass of the detector's loss
     part: str = 'backbone'
-    height: int = 800
+    height: int = 800  # of the images in pixels
     width: int = 1344
-    batch: int = 1
-    device: str = 'cpu'
+    batch: int = 1  # images per run
+    device: str = 'cpu'  # 'cpu', 'cuda' or 'cuda:N'
+    # 'float32', 'float16' or 'bfloat16', in which backbone and neck compute, as with --precision of
+    # `dsnet-mm test`; a training step runs under autocast, as in mmengine's AMP
     dtype: str = 'float32'
-    channels_last: bool = False
+    channels_last: bool = False  # whether weights and images have the channels-last layout
 
     def __post_init__(self) -> None:
-        if self.part not in PARTS or self.dtype not in DTYPES:
-            raise UserError(
-                f'part {self.part} or dtype {self.dtype} is unknown; use {", ".join(PARTS)} and '
-                f'{", ".join(DTYPES)}'
-            )
-        if min(self.height, self.width, self.batch) < 1:
-            raise UserError(
-                f'{counted(self.batch, "image")} of {self.height}x{self.width} pixels cannot be '
-                'measured; height, width and batch must be at least 1'
-            )
-        if self.device.startswith('cuda') and not torch.cuda.is_available():
-            raise UserError(
-                'PyTorch finds no GPU; pass --device cpu, or install a PyTorch with CUDA'
-            )
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -79,30 +60,21 @@ class Spread:
     def of(cls, values: Sequence[float]) -> Spread:
         """Summarize at least one value."""
         if len(values) == 1:
-            return cls(*values * 3)
+            return cls(*values, *values, *values)
         return cls(*statistics.quantiles(values, n=4, method='inclusive'))
 
 
 @dataclass(frozen=True)
 class Result:
-    """Hold the measurements of one candidate in one setting.
-
-    Attributes:
-        name: Name of the candidate.
-        setting: The setting.
-        parameters: Number of parameters of the part.
-        macs: Executed multiply-accumulates of a run; None for a training step.
-        seconds: Time of each run.
-        product_rate: MACs per second of a matrix product in each round.
-        peak_bytes: Peak memory of a run beyond the model and its input; None if not measured.
-    """
+    """Hold the measurements of one candidate in one setting."""
 
     name: str
     setting: Setting
-    parameters: int
-    macs: int | None
-    seconds: tuple[float, ...]
-    product_rate: tuple[float, ...]
+    parameters: int  # number of parameters of the part
+    macs: int | None  # executed multiply-accumulates of a run; None for a training step
+    seconds: tuple[float, ...]  # time of each run
+    product_rate: tuple[float, ...]  # MACs per second of a matrix product in each round
+    # peak memory of a run beyond the model and its input; None if not measured
     peak_bytes: int | None
 
     @property
@@ -149,13 +121,8 @@ def benchmark(
         The results of one setting in the order of ``names``, each followed by its compiled variant.
 
     Raises:
-        UserError: If a candidate cannot be built, or a number is too small.
+        UserError: If a candidate cannot be built, or cannot be compiled for lack of a warm-up.
     """
-    if rounds < 1 or warmup < 0 or not names:
-        raise UserError(
-            'the benchmark needs at least one candidate and one round; pass --rounds >= 1 and '
-            '--warmup >= 0'
-        )
     if compiled and warmup < 1:
         raise UserError('models are compiled in the warm-up; pass --warmup 1 or more')
     models = {}
@@ -163,39 +130,48 @@ def benchmark(
         report(f'building {name}')
         models[name] = prepare(build_candidate(name), settings[0])
         if compiled:
-            models[f'{name}, compiled'] = compile_parts(deepcopy(models[name]))
+            copied = models[f'{name}, compiled'] = deepcopy(models[name])
+            copied.backbone.compile()
+            if getattr(copied, 'neck', None):
+                copied.neck.compile()
     for setting in settings:
         yield _measure(models, setting, rounds, warmup, memory, report)
 
 
-def prepare(model: nn.Module, setting: Setting) -> nn.Module:
-    """Move a detector to the device, type and mode of ``setting``."""
+def prepare(model: BaseModel, setting: Setting) -> BaseModel:
+    """Move a model to the device, type and mode of ``setting``.
+
+    Raises:
+        UserError: If the part needs a detector, and the model is none.
+    """
+    if setting.part in ('detector', 'train') and not isinstance(model, BaseDetector):
+        raise UserError(
+            f'{type(model).__name__} is not a detector, so only its backbone can be measured; run '
+            '`dsnet-mm benchmark` with --part backbone'
+        )
     # some backbones of mmdet return None from train() and eval()
     model.train(setting.part == 'train')
     model.to(setting.device)
-    if setting.part == 'backbone':
-        model.backbone.to(getattr(torch, setting.dtype))
+    if setting.part != 'train' and setting.dtype != 'float32':
+        use_half_precision(model, getattr(torch, setting.dtype))
     if setting.channels_last:
         model.to(memory_format=torch.channels_last)
     return model
 
 
-def compile_parts(model: nn.Module) -> nn.Module:
-    """Compile backbone and neck at their first call."""
-    model.backbone.compile()
-    if getattr(model, 'neck', None):
-        model.neck.compile()
-    return model
-
-
-def workload(model: nn.Module, setting: Setting) -> Work:
+def workload(model: BaseModel, setting: Setting) -> Work:
     """Return a function without arguments that runs a prepared model once."""
-    if setting.part == 'backbone':
+    if setting.part in ('backbone', 'neck'):
         image = torch.randn(setting.batch, 3, setting.height, setting.width)
-        image = image.to(setting.device, getattr(torch, setting.dtype))
+        image = image.to(setting.device)
         if setting.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
-        return torch.no_grad()(lambda: model.backbone(image))
+        if setting.part == 'backbone':
+            return torch.no_grad()(lambda: model.backbone(image))
+        with torch.no_grad():
+            maps = model.backbone(image)
+        neck = getattr(model, 'neck', None) or torch.nn.Identity()
+        return torch.no_grad()(lambda: neck(maps))
 
     training = setting.part == 'train'
     data = demo_mm_inputs(
@@ -203,23 +179,19 @@ def workload(model: nn.Module, setting: Setting) -> Work:
         [[3, setting.height, setting.width]] * setting.batch,
         num_items=[NUM_OBJECTS] * setting.batch,
         num_classes=80,
-        with_mask=getattr(model, 'with_mask', False),
+        with_mask=getattr(model, 'with_mask', False) or hasattr(model, 'panoptic_head'),
     )
     data = model.data_preprocessor(data, training)
     if setting.channels_last:
         data['inputs'] = data['inputs'].contiguous(memory_format=torch.channels_last)
     device, dtype = torch.device(setting.device).type, getattr(torch, setting.dtype)
 
-    def autocast() -> torch.autocast:
-        return torch.autocast(device, dtype, enabled=dtype is not torch.float32)
-
     @torch.no_grad()
     def predict() -> None:
-        with autocast():
-            model(**data, mode='predict')
+        model(**data, mode='predict')
 
     def train() -> None:
-        with autocast():
+        with torch.autocast(device, dtype, enabled=dtype is not torch.float32):
             losses = model(**data, mode='loss')
         model.parse_losses(losses)[0].backward()
         model.zero_grad(set_to_none=True)
@@ -227,15 +199,8 @@ def workload(model: nn.Module, setting: Setting) -> Work:
     return train if training else predict
 
 
-def matrix_product(setting: Setting) -> tuple[Work, int]:
-    """Return a matrix product as a reference for the speed of the machine, and its MACs."""
-    size = PRODUCT_SIZES[torch.device(setting.device).type]
-    factors = torch.randn(2, size, size, device=setting.device).to(getattr(torch, setting.dtype))
-    return lambda: torch.mm(*factors), size**3
-
-
 def _measure(
-    models: dict[str, nn.Module],
+    models: dict[str, BaseModel],
     setting: Setting,
     rounds: int,
     warmup: int,
@@ -251,38 +216,32 @@ def _measure(
         if memory:
             peaks[name] = peak_memory(work, setting.device)
 
-    product, product_macs = matrix_product(setting)
+    size = PRODUCT_SIZES[torch.device(setting.device).type]
+    factors = torch.randn(2, size, size, device=setting.device).to(getattr(torch, setting.dtype))
+    product = partial(torch.mm, *factors)  # a reference for the speed of the machine
     product()
-    seconds = {name: [] for name in works}
+    seconds: dict[str, list[float]] = {name: [] for name in works}
     rates = []
     for number in range(rounds):
         report(f'round {number + 1} of {rounds}')
-        rates.append(product_macs / _time(product, setting.device))
+        rates.append(size**3 / _time(product, setting.device))
         # reverse every other round, so that no candidate always follows the same one
         for name in list(works)[:: -1 if number % 2 else 1]:
             seconds[name].append(_time(works[name], setting.device))
     return [
-        Result(
-            name,
-            setting,
-            *_counts(model, setting),
-            tuple(seconds[name]),
-            tuple(rates),
-            peaks[name],
-        )
-        for name, model in models.items()
+        Result(name, setting, *_counts(model, setting), tuple(times), tuple(rates), peaks[name])
+        for (name, model), times in zip(models.items(), seconds.values(), strict=True)
     ]
 
 
-def _counts(model: nn.Module, setting: Setting) -> tuple[int, int | None]:
+def _counts(model: BaseModel, setting: Setting) -> tuple[int, int | None]:
     """Return the parameters of the part, and the MACs of a run."""
     parameters = count_parameters(model)
     if setting.part == 'train':
         return parameters.whole, None
     macs = count_model_macs(model, setting.height, setting.width)
-    if setting.part == 'backbone':
-        return parameters.backbone, macs.backbone * setting.batch
-    return parameters.whole, macs.whole * setting.batch
+    part = 'whole' if setting.part == 'detector' else setting.part
+    return getattr(parameters, part), getattr(macs, part) * setting.batch
 
 
 def _time(work: Work, device: str) -> float:

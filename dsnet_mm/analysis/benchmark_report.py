@@ -11,6 +11,9 @@ from pathlib import Path
 import matplotlib
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from dsnet_mm.errors import counted
 
 from .benchmark import Result, Spread
 from .tables import markdown
@@ -69,7 +72,8 @@ def describe_machine(result: Result) -> str:
         where = torch.cuda.get_device_name(device)
     else:
         load = os.getloadavg()[0]
-        where = f'CPU {platform.machine()}, {torch.get_num_threads()} threads, load {load:.1f}'
+        threads = counted(torch.get_num_threads(), 'thread')
+        where = f'CPU {platform.machine()}, {threads}, load {load:.1f}'
     return f'Measured on {where}, torch {torch.__version__}.'
 
 
@@ -116,6 +120,7 @@ def _draw_curves(axes: Sequence, groups: Sequence[Sequence[Result]]) -> None:
     axes[1].set_ylabel('peak memory above the model in MB')
     for axis in axes:
         axis.set(xscale='log', yscale='log', xlabel='pixels of the batch')
+        axis.xaxis.set_minor_formatter(NullFormatter())  # whose labels overlap
 
 
 def _pixels(group: Sequence[Result]) -> int:
@@ -141,7 +146,8 @@ def _row(result: Result, reference: Result) -> list[str]:
 
 
 def _memory_ratio(result: Result, reference: Result) -> float | None:
-    return result.peak_bytes / reference.peak_bytes if reference.peak_bytes else None
+    ours, others = result.peak_bytes, reference.peak_bytes
+    return ours / others if ours is not None and others else None
 
 
 def _spread(spread: Spread, digits: int = 2) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from mmdet.models.detectors import BaseDetector, TwoStageDetector
+from mmdet.models.roi_heads import CascadeRoIHead
 from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtractor
 from mmdet.structures import DetDataSample
+from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 NUM_PROPOSALS = 1000  # second-stage proposals of mmdet's two-stage detectors in testing
+NUM_MASKS = 100  # regions that get a mask
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,15 @@ class Cost:
     @property
     def whole(self) -> int:
         """Return the sum of the parts."""
-        return sum(getattr(self, field.name) for field in fields(self))
+        return self.backbone + self.neck + self.heads
+
+    @property
+    def parts(self) -> tuple[int, int, int, int]:
+        """Return the figures of a table row: backbone, neck, heads and whole."""
+        return self.backbone, self.neck, self.heads, self.whole
 
 
-def count_parameters(model: nn.Module) -> Cost:
+def count_parameters(model: BaseModel) -> Cost:
     """Count the parameters of a detector or classifier, including frozen parameters."""
     backbone, neck, whole = (
         sum(p.numel() for p in part.parameters()) if part else 0
@@ -57,12 +65,14 @@ def count_macs(function: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
     return counter.get_total_flops() // 2, outputs
 
 
-def count_model_macs(model: nn.Module, height: int, width: int) -> Cost:
+def count_model_macs(model: BaseModel, height: int, width: int) -> Cost:
     """Count the MACs of a detector or classifier on one image of ``height`` x ``width`` pixels.
 
-    The second stage of a two-stage detector gets 1000 proposals; mmdet's RoI heads pass the first
-    100 to the mask head. Decoding and NMS are not counted.
+    The second stage of a two-stage detector gets 1000 proposals, and the mask head gets the first
+    100. Decoding and NMS are not counted. Detectors that cannot run on the ``meta`` device, such as
+    those with deformable attention, run once on the device of the model.
     """
+    original = model
     model = deepcopy(model).to('meta', torch.float32).eval()
     image = torch.empty(1, 3, height, width, device='meta')
     samples = None
@@ -75,13 +85,21 @@ def count_model_macs(model: nn.Module, height: int, width: int) -> Cost:
     if getattr(model, 'neck', None):
         neck, features = count_macs(model.neck, features)
     if not isinstance(model, TwoStageDetector):
-        whole, _ = count_macs(model, image, samples, 'tensor')
+        try:
+            whole, _ = count_macs(model, image, samples, 'tensor')
+        except RuntimeError:  # the forward pass reads values of tensors
+            model = deepcopy(original).float().eval()
+            image = torch.rand(image.shape, device=next(model.parameters()).device)
+            with torch.no_grad():
+                whole, _ = count_macs(model, image, samples, 'tensor')
         return Cost(backbone, neck, whole - backbone - neck)
 
     first_stage, _ = count_macs(model.rpn_head, features) if model.with_rpn else (0, None)
     for module in model.modules():
         if isinstance(module, BaseRoIExtractor):
             module.forward = partial(_empty_rois, module)
+    if type(model.roi_head) is CascadeRoIHead:  # masks all proposals, unlike StandardRoIHead
+        model.roi_head._mask_forward = partial(_first_masks, model.roi_head._mask_forward)
     proposals = [InstanceData(bboxes=image.new_empty(NUM_PROPOSALS, 4))]
     second_stage, _ = count_macs(model.roi_head, features, proposals, samples)
     return Cost(backbone, neck, first_stage + second_stage)
@@ -91,6 +109,17 @@ def _empty_rois(extractor: BaseRoIExtractor, features: tuple[Tensor, ...], rois:
     """Replace a RoI extractor, which has no MACs and cannot run on ``meta``."""
     size = extractor.roi_layers[0].output_size
     return features[0].new_empty(len(rois), extractor.out_channels, *size)
+
+
+def _first_masks(
+    forward: Callable[..., dict[str, Tensor]],
+    stage: int,
+    features: tuple[Tensor, ...],
+    rois: Tensor,
+) -> dict[str, Tensor]:
+    """Run the mask head of one stage on the first regions only."""
+    masks = forward(stage, features, rois[:NUM_MASKS])['mask_preds']
+    return dict(mask_preds=masks.new_empty(len(rois), *masks.shape[1:]))
 
 
 def _cpu_attention() -> dict[Any, Callable[..., int]]:

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dsnet_mm.models import DSNet
-from dsnet_mm.models.reference import as_published
+from dsnet_mm.models import DSNet, GLNet
+from dsnet_mm.models.published import as_published
+from dsnet_mm.models.staged_backbone import StagedBackbone
 
-from .benchmark import Setting, Work, prepare, workload
+from .benchmark import Setting, prepare, workload
 from .building import build_candidate, build_model
 from .macs import Cost, count_macs, count_model_macs, count_parameters
 from .memory import peak_memory
@@ -22,23 +23,28 @@ from .memory import peak_memory
 CLASSIFICATION_SIZE = 224, 224  # height and width in pixels
 DETECTION_SIZE = 800, 1280
 NUM_CLASSES = 1000
+MEMORY_PARTS = dict(backbone='backbone', neck='neck', whole='detector', training='train')
 
-# name -> arch, alignment, and the paper's M parameters and G MACs at 224x224
-PAPER = {
-    'DS-Net-T': ('tiny', False, 9.1, 1.6),
-    'DS-Net-T*': ('tiny', True, 10.5, 1.8),
-    'DS-Net-S': ('small', False, 19.7, 3.0),
-    'DS-Net-S*': ('small', True, 23.0, 3.5),
-    'DS-Net-B': ('base', False, 48.8, 7.6),
-    'DS-Net-B*': ('base', True, 49.3, 8.4),
+# name -> how to build it, and the published M parameters and G MACs at 224x224
+PAPERS: dict[str, tuple[Callable[[], StagedBackbone], float, float]] = {
+    'DS-Net-T': (partial(DSNet, 'tiny', align=False), 9.1, 1.6),
+    'DS-Net-T*': (partial(DSNet, 'tiny'), 10.5, 1.8),
+    'DS-Net-S': (partial(DSNet, 'small', align=False), 19.7, 3.0),
+    'DS-Net-S*': (partial(DSNet, 'small'), 23.0, 3.5),
+    'DS-Net-B': (partial(DSNet, 'base', align=False), 48.8, 7.6),
+    'DS-Net-B*': (partial(DSNet, 'base'), 49.3, 8.4),
+    'GLNet-STL': (partial(GLNet, 'stl'), 30, 4.4),
+    'GLNet-4G': (partial(GLNet, '4g'), 27, 4.5),
+    'GLNet-9G': (partial(GLNet, '9g'), 60, 9.7),
+    'GLNet-16G': (partial(GLNet, '16g'), 106, 16.7),
 }
 
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """Hold the cost of one of the paper's six models.
+    """Hold the cost of one of the models of the two papers.
 
-    The classifier is counted at 224x224, as in the paper, and the backbone alone at 800x1280.
+    The classifier is counted at 224x224, as in the papers, and the backbone alone at 800x1280.
     MACs are given for the published formulation and for the execution in this project.
     """
 
@@ -85,7 +91,7 @@ class MemoryInfo:
 class Classifier(nn.Module):
     """Classify as in the paper: backbone, BatchNorm, global average pooling, linear layer."""
 
-    def __init__(self, backbone: DSNet, num_classes: int = NUM_CLASSES) -> None:
+    def __init__(self, backbone: StagedBackbone, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
         width = backbone.out_channels[-1]
         self.backbone = backbone
@@ -98,11 +104,12 @@ class Classifier(nn.Module):
 
 
 def describe_backbone(name: str) -> BackboneInfo:
-    """Count parameters and MACs of one of the models in :data:`PAPER`."""
-    arch, align, paper_parameters, paper_macs = PAPER[name]
+    """Count parameters and MACs of one of the models in :data:`PAPERS`."""
+    build, paper_parameters, paper_macs = PAPERS[name]
     with torch.device('meta'):
-        executed = Classifier(DSNet(arch, align)).eval()
-    published = as_published(deepcopy(executed))
+        executed = Classifier(build()).eval()
+    published = deepcopy(executed)
+    as_published(published)
     return BackboneInfo(
         name=name,
         paper_parameters=paper_parameters,
@@ -139,34 +146,11 @@ def describe_memory(config: str | Path, size: tuple[int, int] = DETECTION_SIZE) 
     Raises:
         UserError: If no model with a backbone can be built from the config.
     """
-    works = memory_works(build_candidate(str(config)), size)
-    peaks = {part: peak_memory(prepare_work()) for part, prepare_work in works.items()}
-    return MemoryInfo(Path(config).stem, *size, **peaks)
-
-
-def memory_works(model: nn.Module, size: tuple[int, int]) -> dict[str, Callable[[], Work]]:
-    """Return a function per figure of :class:`MemoryInfo` that prepares the measured run."""
-
-    def prepared(part: str) -> Work:
+    model, peaks = build_candidate(str(config)), {}
+    for figure, part in MEMORY_PARTS.items():
         setting = Setting(part, *size)
-        return workload(prepare(model, setting), setting)
-
-    return dict(
-        backbone=partial(prepared, 'backbone'),
-        neck=partial(_neck, model, size),
-        whole=partial(prepared, 'detector'),
-        training=partial(prepared, 'train'),
-    )
-
-
-def _neck(model: nn.Module, size: tuple[int, int]) -> Work:
-    """Return the forward pass of the neck on maps of the backbone, or a no-op without a neck."""
-    model.eval()
-    if getattr(model, 'neck', None) is None:
-        return lambda: None
-    with torch.no_grad():
-        maps = model.backbone(torch.randn(1, 3, *size))
-    return torch.no_grad()(lambda: model.neck(maps))
+        peaks[figure] = peak_memory(workload(prepare(model, setting), setting))
+    return MemoryInfo(Path(config).stem, *size, **peaks)
 
 
 def _macs(model: Callable[[Tensor], Tensor | Sequence[Tensor]], size: tuple[int, int]) -> int:

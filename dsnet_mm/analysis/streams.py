@@ -1,42 +1,39 @@
-"""Visualize the two streams of a DS-Block for an image."""
+"""Draw the maps of a block of DS-Net or GLNet over an image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import torch
+from matplotlib import colormaps
+from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 
 from dsnet_mm.errors import UserError, counted
 from dsnet_mm.files import written_whole
 from dsnet_mm.models import DSBlock
-from dsnet_mm.models.ops import map_to_tokens, split_heads
+from dsnet_mm.models.block import Block
+from dsnet_mm.models.glmix_block import SLOTS_PER_SIDE, AttentionBlock, GLMixBlock
+
+from . import ds_block_maps, glnet_maps
+from .block_maps import Maps, Place, Reader, Tensors
+
+Result = TypeVar('Result')
+
+READERS: dict[type[Block], Reader] = {
+    DSBlock: ds_block_maps.READER,
+    GLMixBlock: glnet_maps.GLMIX_READER,
+    AttentionBlock: glnet_maps.ATTENTION_READER,
+}
 
 
-@dataclass(frozen=True)
-class Streams:
-    """Hold the maps of one block for one image, None for a missing stream.
-
-    Attributes:
-        local: (H, W), mean magnitude of the local stream after its propagation.
-        global_attention: (h, w), attention of the chosen grid cell to the global stream. Each
-            attention map sums to 1.
-        local_to_global: (h, w), attention of the chosen pixel to the global grid.
-        global_to_local: (H, W), attention of the chosen grid cell to the local stream.
-    """
-
-    local: Tensor | None
-    global_attention: Tensor | None
-    local_to_global: Tensor | None
-    global_to_local: Tensor | None
-
-
-def find_block(backbone: nn.Module, stage: int, block: int) -> DSBlock:
-    """Return a block of a DS-Net by stage and block number.
+def find_block(backbone: nn.Module, stage: int, block: int) -> Block:
+    """Return a block of a DS-Net or GLNet by stage and block number.
 
     Args:
         backbone: The backbone.
@@ -46,14 +43,14 @@ def find_block(backbone: nn.Module, stage: int, block: int) -> DSBlock:
     Raises:
         UserError: If the block does not exist.
     """
-    stages = [
-        stage
-        for stage in getattr(backbone, 'stages', [])
-        if any(isinstance(block, DSBlock) for block in getattr(stage, 'blocks', []))
-    ]
+    stages = _stages(backbone)
+    if not stages:
+        raise UserError(
+            f'{type(backbone).__name__} has no blocks with maps; use a detector with DSNet or GLNet'
+        )
     if not 1 <= stage <= len(stages):
         raise UserError(
-            f'stage {stage} does not exist; the backbone has {counted(len(stages), "DS stage")}, '
+            f'stage {stage} does not exist; the backbone has {counted(len(stages), "stage")}, '
             'counted from 1'
         )
     blocks = stages[stage - 1].blocks
@@ -65,87 +62,138 @@ def find_block(backbone: nn.Module, stage: int, block: int) -> DSBlock:
     return blocks[block - 1 if block > 0 else -1]
 
 
-def look(block: DSBlock, run: Callable[[], object], place: tuple[float, float]) -> Streams:
-    """Run a model and return the maps of one of its blocks.
+def block_numbers(backbone: nn.Module) -> list[tuple[int, int]]:
+    """Return stage and block number of every block with maps, none for other backbones."""
+    return [
+        (stage, block)
+        for stage, module in enumerate(_stages(backbone), start=1)
+        for block in range(1, len(module.blocks) + 1)
+    ]
+
+
+def notes(backbone: nn.Module) -> list[str]:
+    """Return a sentence about the maps of each kind of block in a backbone."""
+    blocks = [block for stage in _stages(backbone) for block in stage.blocks]
+    return [r.note for kind, r in READERS.items() if any(isinstance(b, kind) for b in blocks)]
+
+
+def _stages(backbone: nn.Module) -> list[Any]:
+    """Return the stages of a backbone whose blocks have maps."""
+    return [
+        stage
+        for stage in getattr(backbone, 'stages', [])
+        if any(isinstance(block, tuple(READERS)) for block in getattr(stage, 'blocks', []))
+    ]
+
+
+def _reader(block: Block) -> Reader:
+    return next(reader for kind, reader in READERS.items() if isinstance(block, kind))
+
+
+def record(block: Block, run: Callable[[], Result]) -> tuple[Result, Tensors]:
+    """Run a model, and return its result and tensors of one of its blocks.
 
     Args:
         block: The block, in eval mode.
         run: Runs the model on one image.
-        place: Row and column of the chosen place as fractions of height and width, in [0, 1).
     """
-    seen: dict[str, Tensor] = {}
+    seen: Tensors = {}
 
-    def keep(name: str, index: int) -> Callable:
-        def hook(module: nn.Module, inputs: tuple, output: object = None) -> None:
-            seen[name] = output if index < 0 else inputs[index]
+    def watch(name: str, module: nn.Module, argument: int | None) -> Any:
+        def keep(module: nn.Module, inputs: tuple, output: Any = None) -> None:
+            seen[name] = output if argument is None else inputs[argument]
 
-        return hook
+        if argument is None:
+            return module.register_forward_hook(keep)
+        return module.register_forward_pre_hook(keep)
 
-    handles = [block.register_forward_pre_hook(keep('input', 0))]
-    if block.local_prop is not None:
-        handles.append(block.local_prop.register_forward_hook(keep('local', -1)))
-    if block.global_prop is not None:
-        handles.append(block.global_prop.register_forward_pre_hook(keep('tokens', 0)))
-    if block.alignment is not None:
-        handles.append(block.alignment.register_forward_pre_hook(keep('aligned', 1)))
+    handles = [
+        watch(name, module, argument)
+        for name, (module, argument) in _reader(block).watched(block).items()
+        if module is not None
+    ]
     try:
         with torch.no_grad():
-            run()
-            return _read(block, seen, place)
+            return run(), seen
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _read(block: DSBlock, seen: dict[str, Tensor], place: tuple[float, float]) -> Streams:
-    size = tuple(seen['input'].shape[2:])
-    grid = tuple(max(1, side // block.grid_stride) for side in size)
-    pixel, cell = (_index(place, shape) for shape in (size, grid))
-    local = attention = to_global = to_local = None
-    if 'local' in seen:
-        local = seen['local'][0].abs().mean(0)
-    if 'tokens' in seen:
-        layer = block.global_prop
-        q, k, _ = split_heads(layer.qkv(layer.norm(seen['tokens'])), layer.num_heads)
-        attention = _weights(q[0, :, cell], k[0]).view(grid)
-    if 'aligned' in seen:
-        layer = block.alignment
-        tokens = map_to_tokens(layer.qkv_local(layer.norm_local(seen['local'])))
-        q_l, k_l, _ = split_heads(tokens, layer.num_heads)
-        tokens = layer.qkv_global(layer.norm_global(seen['aligned']))
-        q_g, k_g, _ = split_heads(tokens, layer.num_heads)
-        to_global = _weights(q_l[0, :, pixel], k_g[0]).view(grid)
-        to_local = _weights(q_g[0, :, cell], k_l[0]).view(size)
-    return Streams(local, attention, to_global, to_local)
+@torch.no_grad()
+def read(block: Block, seen: Tensors, place: Place) -> Maps:
+    """Return the maps of a block for a place in the image.
+
+    Args:
+        block: The block.
+        seen: Tensors that :func:`record` returned.
+        place: The place, in the image with its padding.
+    """
+    return _reader(block).read(block, seen, place)
 
 
-def _index(place: tuple[float, float], size: tuple[int, ...]) -> int:
-    """Return the row-major index of the cell of a map at ``place``."""
-    row, column = (
-        min(int(share * side), side - 1) for share, side in zip(place, size, strict=True)
-    )
-    return row * size[1] + column
+def covered(found: Any) -> tuple[float, float]:
+    """Return the fractions of the maps' height and width that the image covers, without padding.
+
+    Args:
+        found: Detections of mmdet, whose metainfo has the sizes.
+    """
+    height, width = found.img_shape
+    padded_height, padded_width = found.batch_input_shape
+    return height / padded_height, width / padded_width
 
 
-def _weights(q: Tensor, k: Tensor) -> Tensor:
-    """Return the mean attention (N,) over heads of a query (heads, d) to keys (heads, N, d)."""
-    scores = (k @ q[..., None]).squeeze(-1) * q.shape[-1] ** -0.5
-    return scores.softmax(-1).mean(0)
+def panels(image: np.ndarray, maps: Maps, covered: Place) -> dict[str, np.ndarray]:
+    """Return each map over the gray image, RGB (H, W, 3), by its title.
+
+    Args:
+        image: RGB image (H, W, 3), 0 to 255.
+        maps: Maps of the image.
+        covered: Fractions of the maps' height and width that the image covers, without padding.
+    """
+    height, width = image.shape[:2]
+    whole = round(width / covered[1]), round(height / covered[0])
+    gray = image.mean(2, keepdims=True)
+    drawn = {}
+    for title, values in maps.items():
+        small = values.float().cpu().numpy()
+        large = cv2.resize(small, whole, interpolation=cv2.INTER_NEAREST)[:height, :width]
+        colors = _shades(large) if values.is_floating_point() else _slot_colors(large.astype(int))
+        drawn[title] = (0.3 * gray + 0.7 * colors).astype(np.uint8)
+    return drawn
+
+
+def _shades(values: np.ndarray) -> np.ndarray:
+    """Return colors (H, W, 3), 0 to 255, from dark for the least value to bright."""
+    values = (values - values.min()) / max(np.ptp(values), np.finfo(np.float32).tiny)
+    return 255 * colormaps['inferno'](values)[..., :3]
+
+
+def _slot_colors(slots: np.ndarray) -> np.ndarray:
+    """Return a color (H, W, 3), 0 to 255, for each number of a slot.
+
+    The hue follows the column of the slot's cell in the grid of first slots, and the lightness
+    follows the row, so slots that start beside each other have similar colors.
+    """
+    rows, columns = np.divmod(slots, SLOTS_PER_SIDE)
+    hues = columns / SLOTS_PER_SIDE
+    values = 0.4 + 0.6 * rows / (SLOTS_PER_SIDE - 1)
+    return 255 * hsv_to_rgb(np.stack([hues, np.full(slots.shape, 0.75), values], axis=-1))
 
 
 def draw(
     image: np.ndarray,
-    streams: Streams,
+    maps: Maps,
     place: tuple[int, int],
-    covered: tuple[float, float],
+    covered: Place,
     file: Path,
     title: str,
 ) -> None:
-    """Draw the maps over the image.
+    """Write a figure of the image and the maps over it.
 
     Args:
         image: RGB image (H, W, 3), 0 to 255.
-        streams: Maps of the image.
+        maps: Maps of the image.
         place: Row and column of the chosen place in pixels.
         covered: Fractions of the maps' height and width that the image covers, without padding.
         file: Figure to write; its extension determines the format.
@@ -154,23 +202,12 @@ def draw(
     Raises:
         UserError: If the figure cannot be written.
     """
-    panels = {
-        'local stream: magnitude': streams.local,
-        'global stream: attention of the cell': streams.global_attention,
-        'alignment: the pixel on the grid': streams.local_to_global,
-        'alignment: the cell on the pixels': streams.global_to_local,
-    }
-    panels = {name: values for name, values in panels.items() if values is not None}
+    drawn = {'image': image, **panels(image, maps, covered)}
     height, width = image.shape[:2]
-    count = 1 + len(panels)
-    figure = Figure(figsize=(3.4 * count, 3.4 * height / width + 0.8))
-    axes = figure.subplots(1, count)
-    for axis, (name, values) in zip(axes, {'image': None, **panels}.items(), strict=True):
-        axis.imshow(image if values is None else image.mean(2), cmap='gray')
-        if values is not None:
-            extent = (0, width / covered[1], height / covered[0], 0)
-            axis.imshow(values.cpu(), extent=extent, cmap='inferno', alpha=0.7)
-        axis.set(xlim=(0, width), ylim=(height, 0))
+    figure = Figure(figsize=(3.4 * len(drawn), 3.4 * height / width + 0.8))
+    axes = figure.subplots(1, len(drawn))
+    for axis, (name, panel) in zip(axes, drawn.items(), strict=True):
+        axis.imshow(panel, extent=(0, width, height, 0))
         axis.plot(place[1], place[0], '+', color='cyan', markersize=12)
         axis.set_title(name, fontsize=9)
         axis.axis('off')
