@@ -1,1 +1,1 @@
-"""Comparing trained detectors: which belong together, what their runs reached, what it says."""
+"""Compare trained detectors: suites, run results, and verdicts on the paper's claims."""

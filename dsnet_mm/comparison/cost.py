@@ -25,16 +25,8 @@ def count_costs(
     """Count parameters and MACs, and optionally measure the latency.
 
     Latency is the median time of a prediction of one image, decoding and NMS included, in float32
-    on a GPU if there is one. All detectors are measured in turns.
-
-    Args:
-        entries: The detectors.
-        size: Height and width of the image in pixels.
-        latency: Whether to measure it.
-        report: Called with what is done next.
-
-    Returns:
-        The costs by label.
+    on a GPU if there is one. All detectors are measured in turns. The size is height and width in
+    pixels. The result has the labels of the entries as keys.
     """
     seconds: dict[str, float] = {}
     if latency and entries:

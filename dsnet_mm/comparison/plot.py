@@ -23,7 +23,7 @@ MARKERS = {'FPN': 'o', 'DS-FPN': 's'}
 def plot(suite: Suite, results: Mapping[str, Result], path: str | Path) -> None:
     """Draw box AP against MACs and against training time, a row of axes for each table.
 
-    Error bars are the sample standard deviation over the runs.
+    Error bars are the sample standard deviation over the runs. At least one run must be finished.
     """
     parts = [
         (part, rows)
@@ -31,13 +31,10 @@ def plot(suite: Suite, results: Mapping[str, Result], path: str | Path) -> None:
         if (rows := [results[e.label] for e in part.entries if results[e.label].finished])
     ]
     models = list(dict.fromkeys(entry.model for entry in suite.entries))
-    figure = Figure(figsize=(11, 1 + 3.6 * max(1, len(parts))), layout='constrained')
-    if not parts:
-        figure.text(0.5, 0.5, 'no run is finished', ha='center')
-    else:
-        grid = figure.subplots(len(parts), len(COSTS), squeeze=False, sharey='row')
-        for axes, (part, rows) in zip(grid, parts, strict=True):
-            _draw(axes, part, rows, models)
+    figure = Figure(figsize=(11, 1 + 3.6 * len(parts)), layout='constrained')
+    grid = figure.subplots(len(parts), len(COSTS), squeeze=False, sharey='row')
+    for axes, (part, rows) in zip(grid, parts, strict=True):
+        _draw(axes, part, rows, models)
     figure.savefig(path, dpi=120)
 
 

@@ -22,8 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dsnet_mm.data.locate import check_data
 from dsnet_mm.engine.distributed import unfit_batch
 from dsnet_mm.engine.run_file import RunFile
-from dsnet_mm.errors import counted
-from dsnet_mm.models.strict_backbone import listing
+from dsnet_mm.errors import counted, listing
 
 from .suites import Entry
 from .work_dir_reader import Run, State, read_run
@@ -34,17 +33,11 @@ GRACE = 20.0  # seconds that an interrupted training has to end by itself
 
 @dataclass(frozen=True)
 class Task:
-    """A training to run.
-
-    Attributes:
-        entry: The detector.
-        run: The state of the run so far.
-        config: The entry's config with the options of all runs.
-    """
+    """A training to run."""
 
     entry: Entry
-    run: Run
-    config: Config
+    run: Run  # the state of the run so far
+    config: Config  # the entry's config with the options of all runs
 
     @property
     def epochs(self) -> int:
@@ -59,19 +52,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Launch:
-    """How trainings are started.
+    """How trainings are started."""
 
-    Attributes:
-        data_root: Folder of the dataset, None for the folder in the configs.
-        options: Settings of the configs, as ``key=value``.
-        gpus: Processes of a training, one per GPU; None to train without a launcher.
-        jobs: Number of concurrent trainings.
-    """
-
-    data_root: str | None = None
-    options: Sequence[str] = field(default=())
+    data_root: str | None = None  # folder of the dataset, None for the folder in the configs
+    options: Sequence[str] = field(default=())  # settings of the configs, as ``key=value``
+    # processes of a training, one per GPU; None to train without a launcher
     gpus: int | None = None
-    jobs: int = 1
+    jobs: int = 1  # number of concurrent trainings
 
     def environment(self, place: int) -> dict[str, str]:
         """Return the environment of a training, which shares cores and GPUs with the others.
@@ -110,12 +97,7 @@ class Launch:
 
 
 def to_do(runs: Sequence[tuple[Entry, Run]], load: Callable[[Entry], Config]) -> list[Task]:
-    """Return tasks for the missing and the unfinished runs, one seed after the other.
-
-    Args:
-        runs: All runs with their entries.
-        load: Reads an entry's config with the options of all runs.
-    """
+    """Return tasks for the missing and the unfinished runs, one seed after the other."""
     tasks = [
         Task(entry, run, load(entry))
         for entry, run in runs
@@ -186,14 +168,9 @@ def run_child(
     interruptions: Sequence[int],
     show: Callable[[Task, int], None],
 ) -> str:
-    """Train in a process of its own.
+    """Train in a process of its own, and call ``show`` with the number of trained epochs.
 
-    Args:
-        task: What to train.
-        launch: How to train.
-        place: See :meth:`Launch.environment`.
-        interruptions: Signals that came; the first ends the process, the second kills it.
-        show: Called with the number of trained epochs.
+    The first of the interruptions ends the process, the second kills it.
 
     Returns:
         What failed, or ''.
@@ -264,5 +241,5 @@ def interruptions_kept() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in kept[:1]:
-            signal.raise_signal(number)
+        for received in kept[:1]:
+            signal.raise_signal(received)

@@ -19,21 +19,13 @@ SCRATCH = 'from scratch'  # the schedule of the small edition, of which nothing 
 
 @dataclass(frozen=True)
 class Entry:
-    """One detector of a suite.
-
-    Attributes:
-        config: Its config.
-        detector: Such as 'RetinaNet'.
-        model: The backbone, by the name that tables show.
-        neck: 'FPN' or 'DS-FPN'.
-        schedule: Such as '1x'; entries of one suite are comparable if it is the same.
-    """
+    """One detector of a suite."""
 
     config: Path
-    detector: str
-    model: str
-    neck: str = 'FPN'
-    schedule: str = '1x'
+    detector: str  # such as 'RetinaNet'
+    model: str  # the backbone, by the name that tables show
+    neck: str = 'FPN'  # 'FPN' or 'DS-FPN'
+    schedule: str = '1x'  # such as '1x'; entries of one suite are comparable if it is the same
 
     @property
     def label(self) -> str:
@@ -49,59 +41,37 @@ class Entry:
 
 @dataclass(frozen=True)
 class Question:
-    """A difference in AP between two detectors of a suite.
+    """A difference in AP between two detectors of a suite."""
 
-    Attributes:
-        text: What is asked, for a reader.
-        model: The label of the first detector.
-        baseline: The label of the one whose AP is subtracted.
-        figure: 'box' or 'mask'.
-        claimed: What the paper says the difference is, in percent points; None if it says nothing
-            about these runs.
-    """
-
-    text: str
-    model: str
-    baseline: str
-    figure: str = 'box'
+    text: str  # the question in words
+    model: str  # the label of the first detector
+    baseline: str  # the label of the detector whose AP is subtracted
+    figure: str = 'box'  # 'box' or 'mask'
+    # difference that the paper claims, in percent points; None without a claim
     claimed: float | None = None
 
 
 @dataclass(frozen=True)
 class Part:
-    """Detectors that share a table.
+    """Detectors that share a table."""
 
-    Attributes:
-        title: Heading of the table.
-        entries: The detectors, the first ones trained first.
-        references: Models to which every other one is compared, where detector, neck and
-            schedule are the same.
-    """
-
-    title: str
-    entries: tuple[Entry, ...]
+    title: str  # heading of the table
+    entries: tuple[Entry, ...]  # the detectors, the first ones trained first
+    # models to which every other one is compared, where detector, neck and schedule are the same
     references: tuple[str, ...] = BASELINES
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Detectors compared on one dataset.
+    """Detectors compared on one dataset."""
 
-    Attributes:
-        name: How it is asked for.
-        parts: The tables. An entry may be in several of them.
-        questions: What is asked beside the tables.
-        size: Height and width of the images for which MACs and latency are given, in pixels.
-        data_root: Where the configs expect the data.
-        shapes: How the data set is drawn; None if it has to be there.
-    """
-
-    name: str
-    parts: tuple[Part, ...]
-    questions: tuple[Question, ...]
+    name: str  # value of --suite
+    parts: tuple[Part, ...]  # the tables. An entry may be in several of them
+    questions: tuple[Question, ...]  # differences that the comparison states beside the tables
+    # height and width of the images for which MACs and latency are given, in pixels
     size: tuple[int, int]
-    data_root: str
-    shapes: ShapesDetection | None = None
+    data_root: str  # folder of the data in the configs
+    shapes: ShapesDetection | None = None  # synthetic dataset to draw; None if the data must exist
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -142,6 +112,11 @@ COCO_NAMES = {
             ('dsfpn', '*', 'DS-FPN'),
         )
     },
+    **{
+        f'glnet_{size}_{suffix}': (f'GLNet-{size.upper()}', neck)
+        for size in ('stl', '4g')
+        for suffix, neck in (('fpn', 'FPN'), ('dsfpn', 'DS-FPN'))
+    },
 }
 DETECTORS = {'retinanet': 'RetinaNet', 'mask_rcnn': 'Mask R-CNN'}
 
@@ -156,18 +131,23 @@ def coco() -> Suite:
             for name, (model, neck) in COCO_NAMES.items()
         )
         parts.append(Part(f'{detector}, 1x', entries))
-    longer = tuple(
-        Entry(root / f'mask_rcnn_{name}_fpn_3x_ms_coco.py', 'Mask R-CNN', model, 'FPN', schedule)
-        for name, model in (('r50', R50), ('swin_t', SWIN_T), ('dsnet_s', 'DS-Net-S*'))
-        for schedule in ('3x multi-scale',)
-    )
-    parts.append(Part('Mask R-CNN, 3x with multi-scale training', longer))
-
     labels = {
         (entry.detector, entry.model, entry.neck): entry.label
-        for part in parts[:2]
+        for part in parts
         for entry in part.entries
     }
+    for prefix, detector, sizes in (
+        ('mask_rcnn', 'Mask R-CNN', 's'),
+        ('cascade_mask_rcnn', 'Cascade Mask R-CNN', 'tsb'),
+    ):
+        longer = tuple(
+            Entry(
+                root / f'{prefix}_{name}_3x_ms_coco.py', detector, model, schedule='3x multi-scale'
+            )
+            for name, (model, _) in COCO_NAMES.items()
+            if name in ('r50_fpn', 'swin_t_fpn', *(f'dsnet_{size}_fpn' for size in sizes))
+        )
+        parts.append(Part(f'{detector}, 3x with multi-scale training', longer))
     questions = [
         Question(
             f'{claim.detector}: {claim.model} against {claim.baseline}, {claim.figure} AP',
@@ -178,46 +158,31 @@ def coco() -> Suite:
         )
         for claim in CLAIMS
     ]
-    for detector in DETECTORS.values():
-        for first, second, figure in (
-            (('DS-Net-S*', 'FPN'), ('DS-Net-S', 'FPN'), 'box'),
-            (('DS-Net-S*', 'DS-FPN'), ('DS-Net-S*', 'FPN'), 'box'),
-            ((R50, 'DS-FPN'), (R50, 'FPN'), 'box'),
-        ):
-            questions.append(
-                Question(
-                    f'{detector}: {" with ".join(first)} against {" with ".join(second)}, '
-                    f'{figure} AP',
-                    labels[(detector, *first)],
-                    labels[(detector, *second)],
-                    figure,
-                )
-            )
+    questions += [
+        Question(
+            f'{detector}: {" with ".join(first)} against {" with ".join(second)}, box AP',
+            labels[detector, first[0], first[1]],
+            labels[detector, second[0], second[1]],
+        )
+        for detector in DETECTORS.values()
+        for first, second in (
+            (('DS-Net-S*', 'FPN'), ('DS-Net-S', 'FPN')),
+            (('DS-Net-S*', 'DS-FPN'), ('DS-Net-S*', 'FPN')),
+            ((R50, 'DS-FPN'), (R50, 'FPN')),
+        )
+    ]
     return Suite('coco', tuple(parts), tuple(questions), (800, 1280), 'data/coco')
 
 
 def shapes() -> Suite:
     """Return the small edition: the same comparison on synthetic shapes, from scratch."""
-    root = configs_dir() / 'compare'
     models = {
         'r50': R50,
         'swin_t': SWIN_T,
         'dsnet_t': 'DS-Net-T*',
         'dsnet_s': 'DS-Net-S*',
+        'glnet_stl': 'GLNet-STL',
     }
-    necks = {'fpn': 'FPN', 'dsfpn': 'DS-FPN'}
-    main = {
-        (name, neck): Entry(
-            root / f'retinanet_{name}_{neck}_shapes.py',
-            'RetinaNet',
-            models[name],
-            necks[neck],
-            SCRATCH,
-        )
-        for neck in necks
-        for name in models
-    }
-    tiny = main['dsnet_t', 'fpn']
     variants = {
         'noalign': 'DS-Net-T',
         'alpha000': 'DS-Net-T*, α = 0',
@@ -225,32 +190,40 @@ def shapes() -> Suite:
         'alpha075': 'DS-Net-T*, α = 3/4',
         'alpha100': 'DS-Net-T*, α = 1',
     }
-    ablations = {
-        name: Entry(
-            root / f'retinanet_dsnet_t_{name}_fpn_shapes.py', 'RetinaNet', model, 'FPN', SCRATCH
-        )
-        for name, model in variants.items()
+
+    def entry(name: str, model: str, neck: str = 'FPN') -> Entry:
+        config = f'retinanet_{name}_{neck.lower().replace("-", "")}_shapes.py'
+        return Entry(configs_dir() / 'compare' / config, 'RetinaNet', model, neck, SCRATCH)
+
+    main = {
+        (name, neck): entry(name, model, neck)
+        for neck in ('FPN', 'DS-FPN')
+        for name, model in models.items()
     }
+    tiny = main['dsnet_t', 'FPN']
+    ablations = {name: entry(f'dsnet_t_{name}', model) for name, model in variants.items()}
     questions = [
         Question(
             f'{models[name]} against {models[baseline]}, both with FPN',
-            main[name, 'fpn'].label,
-            main[baseline, 'fpn'].label,
+            main[name, 'FPN'].label,
+            main[baseline, 'FPN'].label,
         )
-        for name in ('dsnet_t', 'dsnet_s')
+        for name in ('dsnet_t', 'dsnet_s', 'glnet_stl')
         for baseline in ('r50', 'swin_t')
     ]
     questions += [
-        Question(f'{model}: DS-FPN against FPN', main[name, 'dsfpn'].label, main[name, 'fpn'].label)
+        Question(
+            f'{model}: DS-FPN against FPN', main[name, 'DS-FPN'].label, main[name, 'FPN'].label
+        )
         for name, model in models.items()
     ]
+    unaligned = ablations.pop('noalign')
     questions += [
-        Question('alignment: DS-Net-T* against DS-Net-T', tiny.label, ablations['noalign'].label)
-    ]
-    questions += [
-        Question(f'{variants[name]} against α = 1/2', ablations[name].label, tiny.label)
-        for name in variants
-        if name != 'noalign'
+        Question('alignment: DS-Net-T* against DS-Net-T', tiny.label, unaligned.label),
+        *(
+            Question(f'{variant.model} against α = 1/2', variant.label, tiny.label)
+            for variant in ablations.values()
+        ),
     ]
     return Suite(
         'shapes',
@@ -258,7 +231,7 @@ def shapes() -> Suite:
             Part('RetinaNet on shapes, from scratch', tuple(main.values())),
             Part(
                 'DS-Net-T* (α = 1/2, aligned) and what its parts do',
-                (tiny, *ablations.values()),
+                (tiny, unaligned, *ablations.values()),
                 (tiny.model,),
             ),
         ),
@@ -269,15 +242,4 @@ def shapes() -> Suite:
     )
 
 
-SUITES = {'shapes': shapes, 'coco': coco}
-
-
-def get_suite(name: str) -> Suite:
-    """Return a suite by its name.
-
-    Raises:
-        UserError: If there is none of that name.
-    """
-    if name not in SUITES:
-        raise UserError(f'the suite {name} does not exist; choose one of {", ".join(SUITES)}')
-    return SUITES[name]()
+SUITES = {'shapes': shapes, 'coco': coco}  # by the names of --suite

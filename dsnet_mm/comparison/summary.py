@@ -13,17 +13,11 @@ from .work_dir_reader import Run, State
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean of some values.
+    """Mean of some values."""
 
-    Attributes:
-        mean: The mean; NaN if there are no values.
-        spread: Sample standard deviation; None for fewer than two values.
-        count: Number of values.
-    """
-
-    mean: float
-    spread: float | None
-    count: int
+    mean: float  # NaN if there are no values
+    spread: float | None  # sample standard deviation; None for fewer than two values
+    count: int  # number of values
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Summary:
@@ -40,40 +34,28 @@ def pooled_spread(summaries: Iterable[Summary]) -> float | None:
 
     Summaries of fewer than two values do not count. Without any other, the result is None.
     """
-    several = [summary for summary in summaries if summary.spread is not None]
-    freedom = sum(summary.count - 1 for summary in several)
-    squares = sum((summary.count - 1) * summary.spread**2 for summary in several)
+    several = [(each.count - 1, each.spread) for each in summaries if each.spread is not None]
+    freedom = sum(degrees for degrees, _ in several)
+    squares = sum(degrees * spread**2 for degrees, spread in several)
     return math.sqrt(squares / freedom) if freedom else None
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a detector costs, whatever it was trained on.
-
-    Attributes:
-        parameters: Number of its parameters.
-        macs: Multiply-accumulates of one image of the suite's size, as executed.
-        latency: Seconds of a prediction of one such image; None if not measured.
-    """
+    """The cost of a detector."""
 
     parameters: int
-    macs: int
-    latency: float | None = None
+    macs: int  # multiply-accumulates of one image of the suite's size, as executed
+    latency: float | None = None  # seconds of a prediction of one such image; None if not measured
 
 
 @dataclass(frozen=True)
 class Result:
-    """A detector and its runs.
-
-    Attributes:
-        entry: The detector.
-        runs: All of its runs, also those that do not count.
-        cost: What it costs; None if not counted.
-    """
+    """A detector and its runs."""
 
     entry: Entry
-    runs: Sequence[Run]
-    cost: Cost | None = None
+    runs: Sequence[Run]  # all of its runs, also those that do not count
+    cost: Cost | None = None  # None if not counted
 
     @property
     def finished(self) -> list[Run]:

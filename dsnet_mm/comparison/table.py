@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dsnet_mm.analysis.tables import markdown
-from dsnet_mm.models.strict_backbone import listing
+from dsnet_mm.errors import listing
 
 from .suites import Entry, Part, Suite
 from .summary import Result, Summary, pooled_spread
@@ -20,13 +20,7 @@ NOTHING = '-'
 
 
 def to_markdown(suite: Suite, results: Mapping[str, Result], answers: Sequence[Answer]) -> str:
-    """Lay out tables, verdicts, and the runs that do not count.
-
-    Args:
-        suite: What was compared.
-        results: The results by label.
-        answers: The answers to the suite's questions.
-    """
+    """Lay out tables, verdicts, and the runs that do not count; the results have labels."""
     parts = [f'# Comparison: {suite.name}']
     for part in suite.parts:
         rows = [results[entry.label] for entry in part.entries if results[entry.label].finished]
@@ -79,11 +73,12 @@ def part_table(part: Part, rows: Sequence[Result], results: Mapping[str, Result]
                 points(difference(row, reference_of(row.entry, reference, results), kind))
                 for row in rows
             ]
+    costs = [row.cost for row in rows]
     columns |= {
-        'M parameters': [number(row.cost and row.cost.parameters / 1e6, 2) for row in rows],
-        'G MACs': [number(row.cost and row.cost.macs / 1e9, 2) for row in rows],
+        'M parameters': [number(cost.parameters / 1e6 if cost else None, 2) for cost in costs],
+        'G MACs': [number(cost.macs / 1e9 if cost else None, 2) for cost in costs],
         'latency in ms': [
-            number(row.cost and row.cost.latency and 1e3 * row.cost.latency) for row in rows
+            number(1e3 * cost.latency if cost and cost.latency else None) for cost in costs
         ],
         'GPU memory in MB': [number(row.memory, 0) for row in rows],
         'training in h': [summary(row.seconds, 1 / 3600, 2) for row in rows],
@@ -151,13 +146,13 @@ def to_csv(suite: Suite, results: Mapping[str, Result]) -> str:
         line |= dict(
             parameters=row.cost and row.cost.parameters,
             macs=row.cost and row.cost.macs,
-            latency_s=_plain(row.cost and row.cost.latency),
+            latency_s=_plain(row.cost.latency if row.cost else None),
             gpu_memory_mb=_plain(row.memory),
             training_s=_plain(row.seconds.mean),
             training_s_spread=_plain(row.seconds.spread),
         )
         lines.append(line)
-    names = dict.fromkeys(name for line in lines for name in line) or {'config': None}
+    names = dict.fromkeys(name for line in lines for name in line)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(names), restval='', lineterminator='\n')
     writer.writeheader()

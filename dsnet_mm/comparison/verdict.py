@@ -35,20 +35,13 @@ REPRODUCED, NOT_REPRODUCED = 'reproduced', 'not reproduced'
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a question.
-
-    Attributes:
-        question: What was asked.
-        model: AP of the first detector in percent.
-        baseline: AP of the second.
-        obstacle: Which runs keep the question from being answered; '' if none do.
-        altered: Labels of the detectors with a run that had other settings than its config.
-    """
+    """The answer to a question."""
 
     question: Question
-    model: Summary
-    baseline: Summary
-    obstacle: str = ''
+    model: Summary  # AP of the first detector in percent
+    baseline: Summary  # AP of the second detector in percent
+    obstacle: str = ''  # why the question has no answer; '' if it has one
+    # labels of the detectors with a run that had other settings than its config
     altered: tuple[str, ...] = ()
 
     @property
@@ -60,9 +53,8 @@ class Answer:
     def error(self) -> float | None:
         """Standard error of the difference; None if a side has fewer than two runs."""
         sides = self.model, self.baseline
-        if any(side.spread is None for side in sides):
-            return None
-        return math.sqrt(sum(side.spread**2 / side.count for side in sides))
+        squares = [side.spread**2 / side.count for side in sides if side.spread is not None]
+        return math.sqrt(sum(squares)) if len(squares) == len(sides) else None
 
     @property
     def tolerance(self) -> float:
@@ -82,15 +74,14 @@ class Answer:
     def verdict(self) -> str:
         """Whether the claim of the paper is reproduced; '' for a question without a claim.
 
-        It did if the first detector is the better one, by the claimed difference within the
-        tolerance.
+        The first detector must be better, by the claimed difference within the tolerance.
         """
         claimed = self.question.claimed
         if claimed is None:
             return ''
         if self.obstacle:
             return f'cannot be judged: {self.obstacle}'
-        return REPRODUCED if self._near and self.difference > 0 else NOT_REPRODUCED
+        return REPRODUCED if self._near(claimed) and self.difference > 0 else NOT_REPRODUCED
 
     @property
     def caveat(self) -> str:
@@ -99,7 +90,7 @@ class Answer:
         if claimed is None or self.obstacle:
             return ''
         remarks = []
-        if claimed <= self.tolerance and self._near:
+        if claimed <= self.tolerance and self._near(claimed):
             remarks.append(
                 'the claim is smaller than the tolerance, so chance alone could decide it'
             )
@@ -109,10 +100,9 @@ class Answer:
             )
         return '; '.join(remarks)
 
-    @property
-    def _near(self) -> bool:
+    def _near(self, claimed: float) -> bool:
         # the last term is for sums of rounded figures
-        return abs(self.difference - self.question.claimed) <= self.tolerance + 1e-9
+        return abs(self.difference - claimed) <= self.tolerance + 1e-9
 
 
 def answer(question: Question, results: Mapping[str, Result]) -> Answer:

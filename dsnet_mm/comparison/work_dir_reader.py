@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,34 +51,19 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one detector.
+    """One training of one detector."""
 
-    Attributes:
-        label: Label of the entry that was trained.
-        folder: Work dir.
-        seed: Seed of the random numbers; None if unknown.
-        state: How far the run got; only a finished run counts.
-        reason: Why the run does not count, for a reader; '' if it counts.
-        epochs: Epochs trained.
-        max_epochs: Epochs that the config asks for.
-        ap: AP in percent after the last epoch, as ``ap['box']['mAP_50']``; NaN if the dataset has
-            no such objects. Empty unless the run is finished.
-        seconds: Time of all epochs, without evaluation; None if unknown.
-        memory: Peak memory of a GPU in MB; None on a CPU.
-        altered: Settings that differ from the entry's config.
-    """
-
-    label: str
-    folder: Path
-    seed: int | None = None
-    state: State = State.MISSING
-    reason: str = ''
-    epochs: int = 0
-    max_epochs: int = 0
+    label: str  # label of the entry that was trained
+    folder: Path  # work dir
+    seed: int | None = None  # None if unknown
+    state: State = State.MISSING  # how far the run got; only a finished run counts
+    reason: str = ''  # why the run does not count, for a reader; '' if it counts
+    # AP in percent after the last epoch, as ``ap['box']['mAP_50']``; NaN if the dataset has no such
+    # objects. Empty unless the run is finished
     ap: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    seconds: float | None = None
-    memory: float | None = None
-    altered: tuple[str, ...] = ()
+    seconds: float | None = None  # time of all epochs, without evaluation; None if unknown
+    memory: float | None = None  # peak memory of a GPU in MB; None on a CPU
+    altered: tuple[str, ...] = ()  # settings that differ from the entry's config
 
     @property
     def name(self) -> str:
@@ -91,13 +77,7 @@ def find_runs(
     """Read all runs of an entry, and add a missing run for each seed that lacks one.
 
     A run is in ``<label>/seed_<n>``, or in ``<label>`` itself, the default of `dsnet-mm train`.
-
-    Args:
-        work_dirs: Folder of the work dirs.
-        entry: The detector.
-        seeds: How many runs are required.
-        load: Reads the entry's config with the options of all runs. Reading many configs is slow,
-            so this is called only if there are runs.
+    Reading a config is slow, so ``load`` is called only if there are runs.
     """
     folder = work_dirs / entry.label
     found = [folder] if is_run(folder) else []
@@ -121,13 +101,7 @@ def is_run(folder: Path) -> bool:
 
 
 def read_run(folder: Path, label: str, config: Config) -> Run:
-    """Read a work dir.
-
-    Args:
-        folder: The work dir.
-        label: Label of the entry that was trained.
-        config: The entry's config.
-    """
+    """Read the work dir of a detector by its label and its config."""
     facts, max_epochs = RunFile.read(folder), config.train_cfg.max_epochs
     if facts is None:
         match = re.fullmatch(r'seed_(\d+)', folder.name)
@@ -136,22 +110,21 @@ def read_run(folder: Path, label: str, config: Config) -> Run:
             'since version 0.2; train the config with --resume to evaluate the last checkpoint'
         )
         return Run(label, folder, int(match[1]) if match else None, State.UNFINISHED, reason)
-    run = dict(
-        label=label,
-        folder=folder,
-        seed=facts.seed,
-        epochs=facts.epoch,
-        max_epochs=max_epochs,
+    run = partial(
+        Run,
+        label,
+        folder,
+        facts.seed,
         seconds=training_seconds(facts),
         memory=max((e['memory'] for e in facts.epochs if e['memory'] is not None), default=None),
         altered=alterations(facts, config),
     )
     if facts.state is run_file.State.STOPPED:
-        return Run(**run, state=State.DIVERGED, reason=facts.reason)
+        return run(state=State.DIVERGED, reason=facts.reason)
     for epoch in facts.epochs:
         if epoch['loss'] is not None and not math.isfinite(float(epoch['loss'])):
             reason = f'the loss is {epoch["loss"]} at the end of epoch {epoch["epoch"]}'
-            return Run(**run, state=State.DIVERGED, reason=reason)
+            return run(state=State.DIVERGED, reason=reason)
     last = {evaluation['epoch']: evaluation['metrics'] for evaluation in facts.evaluations}
     if max_epochs not in last:
         reason = f'{facts.epoch} of {max_epochs} epochs are trained'
@@ -159,7 +132,7 @@ def read_run(folder: Path, label: str, config: Config) -> Run:
             reason += ', but the last epoch is not evaluated'
         if facts.reason:
             reason += f' ({facts.state.value}: {facts.reason})'
-        return Run(**run, state=State.UNFINISHED, reason=reason)
+        return run(state=State.UNFINISHED, reason=reason)
     metrics = last[max_epochs]
     ap = {
         kind: {name: percent(metrics.get(f'coco/{prefix}_{name}')) for name in FIGURES}
@@ -171,8 +144,8 @@ def read_run(folder: Path, label: str, config: Config) -> Run:
         asked = all(f'coco/{KINDS[kind]}_mAP' in metrics for kind in empty)
         cause = 'the images hold no objects' if asked else 'nothing was detected'
         reason = f'the last evaluation has no {" and no ".join(empty)} AP: {cause}'
-        return Run(**run, state=State.DIVERGED, reason=reason)
-    return Run(**run, state=State.FINISHED, ap=ap)
+        return run(state=State.DIVERGED, reason=reason)
+    return run(state=State.FINISHED, ap=ap)
 
 
 def training_seconds(facts: RunFile) -> float | None:
