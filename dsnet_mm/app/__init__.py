@@ -1,0 +1,1 @@
+"""Show detections and streams on a web page."""
