@@ -14,7 +14,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, one_line
 
 
 class UnfitEnvironment(UserError):
@@ -35,11 +35,6 @@ class Package:
     below: str | None = None
     optional: bool = False
 
-    @property
-    def requirement(self) -> str:
-        """Return the bounds as a requirement for pip."""
-        return f'{self.distribution}>={self.low}' + (f',<{self.below}' if self.below else '')
-
 
 TORCH = Package('torch', 'torch', '2.1')
 # mmdet 3.3 rejects mmcv 2.2. Older versions of mmengine fail on the optimizers of torch >= 2.1.
@@ -50,6 +45,7 @@ STACKS = {
         Package('mmengine', 'mmengine', '0.10.4', '1'),
         Package('mmdet', 'mmdet', '3.3', '3.4'),
         Package('mmpretrain', 'mmpretrain', '1.2', '1.3', optional=True),
+        Package('mmsegmentation', 'mmseg', '1.2.2', '1.3', optional=True),
     ),
     'onedl': (
         TORCH,
@@ -57,6 +53,7 @@ STACKS = {
         Package('onedl-mmengine', 'mmengine', '0.10.8', '1'),
         Package('onedl-mmdetection', 'mmdet', '3.5', '3.6'),
         Package('onedl-mmpretrain', 'mmpretrain', '1.3', '1.4', optional=True),
+        Package('onedl-mmsegmentation', 'mmseg', '1.4', '1.5', optional=True),
     ),
 }
 # Distributions that replace the compiled mmcv by another one.
@@ -65,6 +62,8 @@ WRONG_MMCV = {
     'mmcv-full': 'mmcv-full belongs to the outdated OpenMMLab 1.x',
 }
 TRIED_MMCV = {'mmcv': '2.1.0', 'onedl-mmcv': '2.3.6'}
+# mmseg imports these packages and does not require them
+UNDECLARED = {'mmseg': 'ftfy regex'}
 BESIDE = ('torchvision', 'numpy', 'opencv-python', 'opencv-python-headless', 'pycocotools')
 
 
@@ -103,29 +102,27 @@ def stack_of(installed: Mapping[str, str]) -> str:
 
 
 def version_problems(installed: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each package that is missing or has an unsupported version.
-
-    Args:
-        installed: Version of each distribution, as :func:`installed_versions` returns it.
-    """
+    """Return one sentence for each package that is missing or has an unsupported version."""
     stack = stack_of(installed)
     problems = []
-    others = {p.distribution for p in STACKS['openmmlab']} - {'torch'}
-    mixed = sorted(others & set(installed)) if stack == 'onedl' else []
-    if mixed:
-        both = [name for name in installed if name.startswith('onedl-')] + mixed
-        problems.append(
-            f'{_listed(mixed)} of OpenMMLab and {_listed(both[: -len(mixed)])} of OneDL overwrite '
-            f"each other's files: run `pip uninstall -y {' '.join(both)}`, then install one of "
-            'the two stacks with `make env` in a clone of dsnet-mm'
-        )
+    if stack == 'onedl':
+        mixed = sorted({package.distribution for package in STACKS['openmmlab'][1:]} & {*installed})
+        forks = [name for name in installed if name.startswith('onedl-')]
+        if mixed:
+            problems.append(
+                f'packages of OneDL ({", ".join(forks)}) and OpenMMLab ({", ".join(mixed)}) '
+                f"overwrite each other's files: run `pip uninstall -y {' '.join(forks + mixed)}`, "
+                'then install one of the two stacks with `make env` in a clone of dsnet-mm'
+            )
     for name, reason in WRONG_MMCV.items():
         if name in installed:
             problems.append(f'{reason}: run `{build_command(stack, uninstall=name)}`')
     if problems:
         return problems
     for package in STACKS[stack]:
-        problems += _bounds_problem(package, installed)
+        if fault := _fault(package, installed.get(package.distribution)):
+            command = build_command(stack) if package.module == 'mmcv' else install_command(package)
+            problems.append(f'{package.distribution} {fault}: run `{command}`')
     if stack == 'openmmlab' and 'mmengine' in installed and find_spec('pkg_resources') is None:
         problems.append(
             'mmengine needs pkg_resources, which the installed setuptools does not provide: run '
@@ -134,22 +131,48 @@ def version_problems(installed: Mapping[str, str]) -> list[str]:
     return problems
 
 
-def _bounds_problem(package: Package, installed: Mapping[str, str]) -> list[str]:
-    name, version = package.distribution, installed.get(package.distribution)
+def _fault(package: Package, version: str | None) -> str:
+    """Return why a package does not work with this plug-in, or an empty string."""
     if version is None:
         # A source folder on the path has no metadata, so its version cannot be checked.
         if package.optional or find_spec(package.module) is not None:
-            return []
-        fault = f'{name} is not installed'
-    elif version_key(version) < version_key(package.low):
-        fault = f'{name} {version} is too old, it must be at least {package.low}'
-    elif package.below and version_key(version) >= version_key(package.below):
-        fault = f'{name} {version} is too new, it must be below {package.below}'
-    else:
-        return []
-    if name in TRIED_MMCV:
-        return [f'{fault}: run `{build_command(stack_of({name: ""}))}`']
-    return [f'{fault}: run `pip install "{package.requirement}"`']
+            return ''
+        return 'is not installed'
+    if version_key(version) < version_key(package.low):
+        return f'{version} is too old, it must be at least {package.low}'
+    if package.below and version_key(version) >= version_key(package.below):
+        return f'{version} is too new, it must be below {package.below}'
+    return ''
+
+
+def install_command(package: Package) -> str:
+    """Return the command that installs a supported version of a package."""
+    bounds = f'>={package.low}' + (f',<{package.below}' if package.below else '')
+    more = UNDECLARED.get(package.module, '')
+    return f'pip install "{package.distribution}{bounds}" {more}'.rstrip()
+
+
+def check_optional(module: str, user: str) -> None:
+    """Check that an optional package can be imported.
+
+    Args:
+        module: The module of the package, such as 'mmseg'.
+        user: What needs the package, as the error message begins.
+
+    Raises:
+        UnfitEnvironment: If it cannot be imported.
+    """
+    stack = STACKS[stack_of(installed_versions())]
+    package = next((package for package in stack if package.module == module), None)
+    if package is None or not package.optional:
+        return
+    try:
+        importlib.import_module(f'{module}.models')
+    except Exception as error:  # a broken binary can raise any error
+        raise UnfitEnvironment(
+            f'{user} needs {package.distribution}, which cannot be imported '
+            f'({one_line(error)[:200]}); run `{install_command(package)}`'
+        ) from error
 
 
 def build_command(stack: str, uninstall: str = '') -> str:
@@ -180,7 +203,7 @@ def import_problems(installed: Mapping[str, str]) -> list[str]:
         try:
             importlib.import_module(module)
         except Exception as error:  # a broken binary can raise any error
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            reason = one_line(error)[:200]
             # Later modules import earlier ones, so only the first failure is the cause.
             return [f'{module} cannot be imported with torch {torch} ({reason}): {what_to_do}']
     return []
@@ -207,7 +230,7 @@ def register_modules() -> None:
         UnfitEnvironment: If a required package is missing, broken or has an unsupported version.
     """
     try:
-        for module in ('models', 'weights.address', 'engine'):
+        for module in ('models', 'weights.address', 'weights.model_hub', 'engine'):
             importlib.import_module(f'dsnet_mm.{module}')
     except Exception as error:  # wrong versions and broken binaries can raise any error
         found = problems()
@@ -218,11 +241,13 @@ def register_modules() -> None:
 
 
 def runs_own_command() -> bool:
-    """Return whether this process is `dsnet-mm` or `dsnet-mm doctor`."""
+    """Return whether this process is `dsnet-mm`, or a script in `tools` that does the same."""
     # Python imports the package before it runs the module; argv[0] is still '-m' then.
     words = sys.orig_argv
     as_module = sys.argv[:1] == ['-m'] and words[words.index('-m') + 1 :][:1] == ['dsnet_mm']
-    return as_module or Path(sys.argv[0] if sys.argv else '').name == 'dsnet-mm'
+    script = Path(sys.argv[0] if sys.argv else '')
+    tools = Path(__file__).resolve().parents[1] / 'tools'
+    return as_module or script.name == 'dsnet-mm' or script.resolve().parent == tools
 
 
 def configs_dir() -> Path:
@@ -240,7 +265,3 @@ def configs_dir() -> Path:
     raise UnfitEnvironment(
         f'{package} lacks its configs: run `pip install .` in a clone of dsnet-mm'
     )
-
-
-def _listed(names: list[str]) -> str:
-    return ', '.join(names[:-1]) + ' and ' + names[-1] if len(names) > 1 else names[0]

@@ -4,11 +4,38 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UserError
+
+
+def as_folder(path: str | Path) -> str:
+    """Return a path with a slash at its end, because configs append file names to folders."""
+    return os.path.join(path, '')
+
+
+def common_folder(folders: Sequence[str | Path]) -> str:
+    """Return the folder that contains all folders: the first, or else one above.
+
+    The result is relative like the first folder, unless it is above the current folder.
+    """
+    first = str(folders[0])
+    found = os.path.commonpath([os.path.abspath(folder) for folder in folders])
+    if found == os.path.abspath(first):
+        return first
+    here = os.getcwd()
+    inside = os.path.commonpath([here, found]) == here and not os.path.isabs(first)
+    return os.path.relpath(found) if inside else found
+
+
+def path_within(folder: str | Path, path: str | Path) -> str:
+    """Return a path relative to a folder that contains it, or else the absolute path."""
+    there, inside = os.path.abspath(folder), os.path.abspath(path)
+    if os.path.commonpath([there, inside]) == there:
+        return Path(os.path.relpath(inside, there)).as_posix()
+    return inside
 
 
 def make_folder(path: str | Path, option: str) -> None:

@@ -23,22 +23,24 @@ COMMANDS = {
     'train': 'train a model from a config',
     'test': 'evaluate a checkpoint with the metrics of its config',
     'predict': 'detect objects in images or a video',
+    'app': 'show detections and streams on a web page',
     'export': 'export a model to ONNX',
     'weights': 'download, verify and convert pretrained weights',
     'compare': 'train and compare detectors',
     'info': 'count parameters and MACs',
     'benchmark': 'measure time and memory',
     'shapes': 'draw a synthetic dataset',
-    'streams': 'draw what the two streams of a DS-Block attend to',
+    'streams': 'draw what a block of DS-Net or GLNet attends to',
     'check-data': 'check a COCO dataset before training',
-    'convert-data': 'convert a VOC or YOLO dataset to COCO',
+    'convert-data': 'convert a VOC or YOLO dataset to COCO, or divide a COCO dataset',
+    'new-config': 'write a fine-tuning config for a COCO dataset',
     'demo': 'train, evaluate and draw a small detector',
     'doctor': 'check the installed packages',
 }
 """Subcommands with one line of help each."""
 
-LIGHT = ('doctor', 'convert-data', 'shapes')
-"""Subcommands that need no registered model."""
+LIGHT = ('doctor', 'convert-data', 'shapes', 'predict', 'test')
+"""Subcommands that need no registered model, or register models themselves if they need them."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -69,11 +71,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if name not in LIGHT:
             register_modules()
         load(name).run(args)
+        end: int | str = 0
     except UserError as error:
-        sys.exit(f'error: {error}')
+        end = f'error: {error}'
     except KeyboardInterrupt:
-        sys.exit('error: interrupted')
-    sys.exit(0)
+        end = 'error: interrupted'
+    # outside of `except`, where the error no longer keeps a progress bar alive
+    sys.exit(end)
 
 
 def parse(name: str, words: Sequence[str]) -> argparse.Namespace:

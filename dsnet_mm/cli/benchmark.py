@@ -8,9 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from dsnet_mm.errors import UserError
-
-from .options import at_least_one, image_size
+from .options import at_least_one, image_size, picture
 
 EPILOG = (
     'Ratios refer to the first candidate. The time is also compared with a matrix product of the '
@@ -25,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'candidates',
         nargs='+',
         metavar='CANDIDATE',
-        help="dsnet_t, dsnet_s or dsnet_b, with suffix _noalign or prefix published_ (the paper's "
-        'formulation), r50, swin_t, pvt_s, or a config',
+        help='dsnet_t, dsnet_s or dsnet_b, also with suffix _noalign or _gridN (max_grid_cells=N); '
+        'glnet_stl or glnet_4g; all of these also with prefix published_ (the published '
+        'formulation); r50, swin_t, pvt_s; or a config',
     )
     parser.add_argument(
         '--part',
@@ -43,14 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='image sizes in pixels (default: 800x1344)',
     )
     parser.add_argument(
-        '--batches', nargs='+', type=int, default=[1], metavar='N', help='default: 1'
+        '--batches', nargs='+', type=at_least_one, default=[1], metavar='N', help='default: 1'
     )
     parser.add_argument('--device', help='cpu or cuda (default: cuda if a GPU is visible)')
     parser.add_argument(
         '--dtype',
         choices=('float32', 'float16', 'bfloat16'),
         default='float32',
-        help='default: float32',
+        help='type in which backbone and neck compute, and the whole detector in training '
+        '(default: float32)',
     )
     parser.add_argument(
         '--channels-last',
@@ -63,12 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--threads', type=at_least_one, metavar='N', help='threads on a CPU (default: all)'
     )
-    parser.add_argument('--rounds', type=int, default=5, help='timed runs (default: 5)')
+    parser.add_argument('--rounds', type=at_least_one, default=5, help='timed runs (default: 5)')
     parser.add_argument('--warmup', type=int, default=2, help='untimed runs (default: 2)')
     parser.add_argument('--no-memory', action='store_true', help='do not measure memory')
     parser.add_argument('--json', metavar='FILE', help='write all measurements')
     parser.add_argument('--markdown', metavar='FILE', help='write the tables')
-    parser.add_argument('--plot', metavar='FILE', help='write a plot, .png or .svg')
+    parser.add_argument('--plot', type=picture, metavar='FILE', help='write a plot, .png or .svg')
     parser.add_argument('--force', action='store_true', help='overwrite these files')
 
 
@@ -85,12 +85,10 @@ def run(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     for path in filter(None, (args.json, args.markdown, args.plot)):
         check_free(Path(path), args.force)
-    if args.plot and not args.plot.endswith(('.png', '.svg')):
-        raise UserError(f'--plot {args.plot} must end in .png or .svg')
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     settings = [
-        Setting(args.part, *size, batch, device, args.dtype, args.channels_last)
-        for size, batch in itertools.product(args.sizes, args.batches)
+        Setting(args.part, height, width, batch, device, args.dtype, args.channels_last)
+        for (height, width), batch in itertools.product(args.sizes, args.batches)
     ]
     with Console(stderr=True).status('starting') as status:
         groups = list(

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='decode all images as mmdet does, which takes longer (default: read headers, and '
         'check the ends of JPEG and PNG files)',
     )
+    parser.add_argument('--verbose', action='store_true', help='also list the checks that passed')
     parser.add_argument(
         '--draw', metavar='DIR', help='draw some images with their objects into a new folder'
     )
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
     from dsnet_mm.data.checking import drawing, printing
     from dsnet_mm.data.checking.check import check_set
+    from dsnet_mm.data.locate import find_datasets
     from dsnet_mm.engine.config import load_config
     from dsnet_mm.files import check_empty
 
@@ -61,18 +63,20 @@ def run(args: argparse.Namespace) -> None:
 
     with console.status(f'reading {escape(args.ann_file)}'):
         found = check_set(args.ann_file, args.images, cfg, args.decode, shown)
-    for table in printing.tables(found):
+    for table in printing.tables(found, args.verbose):
         console.print(table)
-    for sentence in printing.sentences(found):
+    for sentence in (*printing.sentences(found), printing.passed(found)):
         console.print(sentence, markup=False, soft_wrap=True)
     if args.draw:
         places = drawing.choose(found.coco, found.findings, args.draw_count)
+        datasets = find_datasets(cfg) if cfg else iter(())
         drawn = drawing.draw(
             found.coco,
             args.images,
             args.draw,
             places,
             lambda items: track(items, 'drawing', console=console),
+            next((dataset.get('metainfo') for dataset in datasets), None),
         )
         done = f'{counted(drawn, "image")} drawn into {args.draw}'
         console.print(done, markup=False, soft_wrap=True)

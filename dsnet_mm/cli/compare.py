@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
 
     from dsnet_mm.comparison.cost import count_costs
     from dsnet_mm.comparison.plot import plot
-    from dsnet_mm.comparison.suites import get_suite
+    from dsnet_mm.comparison.suites import SUITES
     from dsnet_mm.comparison.summary import Result
     from dsnet_mm.comparison.table import to_csv, to_markdown
     from dsnet_mm.comparison.verdict import answer
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     check_folder(out)
     if args.run:
         check_folder(Path(args.work_dirs))
-    suite = get_suite(args.suite)
+    suite = SUITES[args.suite]()
     if args.only:
         suite = suite.only(args.only)
     settings = read_settings(args.cfg_options)

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     options = dict(
         work_dir=args.work_dir,
         data_root=args.data_root,
-        cfg_options={'train_cfg.max_epochs': args.epochs, 'param_scheduler.1.end': args.epochs},
+        cfg_options={'train_cfg.max_epochs': args.epochs},
     )
     train(load_config(config, **options), resume='auto')
     minutes = (time.monotonic() - start) / 60
@@ -78,9 +78,10 @@ def write_contact_sheet(pictures: list[Path], file: Path) -> None:
     """Tile the first pictures, which have equal sizes, and double the resolution."""
     import cv2
     import numpy as np
+    from mmcv import imread
 
     rows, columns = SHEET
-    images = [cv2.imread(str(picture)) for picture in pictures[: rows * columns]]
+    images = [imread(str(picture)) for picture in pictures[: rows * columns]]
     lines = [np.hstack(images[row * columns : (row + 1) * columns]) for row in range(rows)]
     sheet = cv2.resize(np.vstack(lines), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     cv2.imwrite(str(file), sheet)

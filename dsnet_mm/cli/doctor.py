@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from dsnet_mm.environment import STACKS, build_command, installed_versions, problems, stack_of
+from dsnet_mm.errors import one_line
 from dsnet_mm.version import __version__
 
 EPILOG = 'The exit status is 1 if there is a problem. Add the output to bug reports.'
@@ -29,11 +30,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def report(installed: Mapping[str, str]) -> list[str]:
-    """Print the installed packages and devices, and return one sentence per problem.
-
-    Args:
-        installed: Version of each distribution.
-    """
+    """Print the installed packages and devices, and return one sentence per problem."""
     stack = stack_of(installed)
     print(f'dsnet-mm {__version__}, Python {platform.python_version()}, {platform.platform()}')
     print(f'python: {sys.executable}')
@@ -70,8 +67,7 @@ def _as_far_as_known(facts: Iterator[str]) -> Iterator[str]:
     try:
         yield from facts
     except Exception as error:  # a broken binary can raise any error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        yield f'unknown ({reason})'
+        yield f'unknown ({one_line(error)[:200]})'
 
 
 def _device_problems(stack: str) -> Iterator[str]:
@@ -86,11 +82,11 @@ def _device_problems(stack: str) -> Iterator[str]:
 
 
 def _import_problems() -> Iterator[str]:
-    for module in ('mmdet', 'mmpretrain', 'dsnet_mm.models', 'dsnet_mm.engine'):
+    for module in ('mmdet', 'mmpretrain', 'mmseg.models', 'dsnet_mm.models', 'dsnet_mm.engine'):
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if error.name != 'mmpretrain':  # optional package
+            if (error.name or '').partition('.')[0] not in ('mmpretrain', 'mmseg'):  # optional
                 yield f'{module} cannot be imported: {error}'
         except Exception as error:  # the report lists every problem
             yield f'{module} cannot be imported: {type(error).__name__}: {error}'

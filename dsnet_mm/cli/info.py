@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from dsnet_mm.errors import UserError
+from .options import at_least_one
 
 EPILOG = (
     'MACs are multiply-accumulates of convolutions and matrix products for one image. The command '
@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='*',
         metavar='CONFIG',
         help='a config, or one of mmdet, such as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py '
-        "(default: this project's COCO configs and the backbones of the paper)",
+        "(default: this project's COCO configs and the backbones of the papers)",
     )
     parser.add_argument(
         '--size',
         nargs=2,
-        type=int,
+        type=at_least_one,
         metavar=('HEIGHT', 'WIDTH'),
         default=(800, 1280),
         help='image size for detectors in pixels (default: 800 1280)',
@@ -53,15 +53,13 @@ def run(args: argparse.Namespace) -> None:
     from dsnet_mm.analysis import tables
     from dsnet_mm.analysis.building import detector_configs
     from dsnet_mm.analysis.model_info import (
-        PAPER,
+        PAPERS,
         describe_backbone,
         describe_config,
         describe_memory,
     )
 
-    if min(args.size) < 1:
-        raise UserError(f'--size {args.size[0]} {args.size[1]} must be at least one pixel')
-    backbones = [] if args.configs else [describe_backbone(name) for name in PAPER]
+    backbones = [] if args.configs else [describe_backbone(name) for name in PAPERS]
     configs, size = args.configs or detector_configs(), tuple(args.size)
     screen = Console(stderr=True)
     models = [
@@ -74,7 +72,8 @@ def run(args: argparse.Namespace) -> None:
             for config in track(configs, 'measuring memory', console=screen)
         ]
     if args.json:
-        print(json.dumps([asdict(info) for info in [*backbones, *models, *memory]], indent=2))
+        infos = [*map(asdict, backbones), *map(asdict, models), *map(asdict, memory)]
+        print(json.dumps(infos, indent=2))
         return
     blocks = {'model table': tables.model_tables(backbones, models)}
     if memory:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from dsnet_mm.deploy.runtimes import DEFAULT_RUNTIME, RUNTIMES
 from dsnet_mm.errors import UserError
 
 
@@ -19,15 +20,16 @@ class LocalRank(argparse.Action):
         os.environ.setdefault('LOCAL_RANK', str(value))
 
 
-class Settings(argparse.Action):
-    """Collect KEY=VALUE config settings unparsed, from repeated options too."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Append the settings to those of earlier occurrences."""
-        for setting in values:
-            if '=' not in setting:
-                parser.error(f'{option_string} {setting} lacks a value; write KEY=VALUE')
-        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), *values])
+def setting(text: str) -> str:
+    """Check that an argument is KEY=VALUE, whose value `read_settings` parses later."""
+    key, separator, value = text.partition('=')
+    if not separator:
+        raise argparse.ArgumentTypeError(f'{text} lacks a value; write KEY=VALUE')
+    if re.search(r"\{\s*['\"]|\bdict\(", value):  # mmengine would take it for a text
+        raise argparse.ArgumentTypeError(
+            f'{text} has a dict as value; set its entries one by one, such as {key}.type=VALUE'
+        )
+    return text
 
 
 def read_settings(typed: Sequence[str] | None) -> dict[str, Any] | None:
@@ -53,7 +55,7 @@ def read_settings(typed: Sequence[str] | None) -> dict[str, Any] | None:
 def add_settings(parser: argparse.ArgumentParser, help: str) -> None:
     """Add `--cfg-options`."""
     parser.add_argument(
-        '--cfg-options', nargs='+', action=Settings, metavar='KEY=VALUE', default=None, help=help
+        '--cfg-options', nargs='+', action='extend', type=setting, metavar='KEY=VALUE', help=help
     )
 
 
@@ -93,3 +95,65 @@ def image_size(text: str) -> tuple[int, int]:
             f'{text} is not an image size; write HEIGHTxWIDTH, such as 800x1344'
         )
     return int(match[1]), int(match[2])
+
+
+def picture(text: str) -> str:
+    """Check the name of a picture to write."""
+    if os.path.splitext(text)[1] not in ('.png', '.svg'):
+        raise argparse.ArgumentTypeError(f'{text} must end in .png or .svg')
+    return text
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add `--precision`, which only configs have."""
+    parser.add_argument(
+        '--precision',
+        choices=('fp32', 'bf16'),
+        help='bf16 computes backbone and neck in bfloat16, if the processor or GPU has '
+        'instructions for it (default: fp32)',
+    )
+
+
+def refuse_for_graph(args: argparse.Namespace, *names: str) -> None:
+    """Check that none of the options ``names``, which are for configs, is passed with a graph.
+
+    Raises:
+        UserError: If one is.
+    """
+    for name in names:
+        if getattr(args, name):
+            option = f'--{name.replace("_", "-")}'
+            raise UserError(f'{option} is for a config, but {args.model} is a graph; omit {option}')
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Add `--runtime`, which only graphs have."""
+    parser.add_argument(
+        '--runtime', choices=RUNTIMES, help=f'what runs a graph (default: {DEFAULT_RUNTIME})'
+    )
+
+
+def check_graph(args: argparse.Namespace, more: str = '') -> None:
+    """Check that a graph has no checkpoint, and that any other `model` has one and no `runtime`.
+
+    Args:
+        args: The arguments, with `model`, `checkpoint` and `runtime`.
+        more: Later positional arguments with a space before each, for the message.
+
+    Raises:
+        UserError: If the arguments do not belong together.
+    """
+    is_graph = args.model.lower().endswith('.onnx')
+    if is_graph and args.checkpoint is not None:
+        raise UserError(
+            f'the graph {args.model} contains its weights; omit the checkpoint {args.checkpoint}'
+        )
+    if not is_graph and args.checkpoint is None:
+        raise UserError(
+            f'the config {args.model} needs a checkpoint; pass CONFIG CHECKPOINT{more}, or a '
+            f'graph: GRAPH.onnx{more}'
+        )
+    if not is_graph and args.runtime:
+        raise UserError(
+            f'--runtime {args.runtime} is for graphs, but {args.model} is a config; omit --runtime'
+        )

@@ -1,4 +1,4 @@
-"""Draw a small synthetic dataset for trying out detectors or classifiers."""
+"""Draw a small synthetic dataset for trying out detectors, classifiers or segmentation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 EPILOG = 'An existing dataset with the same options is reused.'
 DEFAULT = argparse.SUPPRESS  # the dataset classes define the defaults
-ROOTS = {'detection': 'data/shapes', 'classification': 'data/shapes_cls'}
+ROOTS = {
+    'detection': 'data/shapes',
+    'classification': 'data/shapes_cls',
+    'segmentation': 'data/shapes_seg',
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,26 +25,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--task',
         choices=ROOTS,
         default='detection',
-        help='COCO 2017 layout with boxes and polygons, or a folder per class (default: detection)',
+        help='COCO 2017 layout with boxes and polygons, a folder per class, or the layout of '
+        'ADE20K with label maps (default: detection)',
     )
     parser.add_argument(
         '--root',
         metavar='DIR',
-        help='folder of the dataset (default: data/shapes, or data/shapes_cls for classification)',
+        help='folder of the dataset (default: data/shapes, or data/shapes_cls for classification, '
+        'or data/shapes_seg for segmentation)',
     )
     parser.add_argument('--train', type=int, help='number of training images (default: 400)')
     parser.add_argument('--val', type=int, help='number of validation images (default: 100)')
     parser.add_argument(
         '--size',
         type=int,
-        help='height and width of an image in pixels (default: 256, or 64 for classification)',
+        help='height and width of an image in pixels (default: 256, or 64 for classification, or '
+        '96 for segmentation)',
     )
     parser.add_argument('--seed', type=int, help='random seed (default: 0)')
     parser.add_argument(
         '--force',
         action='store_true',
         default=False,
-        help='replace annotations, train2017 and val2017 (or train, val and shapes.json) in DIR',
+        help='replace annotations, train2017 and val2017 (or train, val and shapes.json, or '
+        'annotations, images and shapes.json) in DIR',
     )
 
 
@@ -51,11 +59,13 @@ def run(args: argparse.Namespace) -> None:
 
     from dsnet_mm.data.shapes import ShapesDetection
     from dsnet_mm.data.shapes_classification import ShapesClassification
+    from dsnet_mm.data.shapes_segmentation import ShapesSegmentation
 
     options = vars(args)
     task = options.pop('task')
     root, force = options.pop('root', ROOTS[task]), options.pop('force')
-    shapes = {'detection': ShapesDetection, 'classification': ShapesClassification}[task](**options)
+    kinds = (ShapesDetection, ShapesClassification, ShapesSegmentation)
+    shapes = next(kind for kind in kinds if kind.task == task)(**options)
     console = Console(highlight=False, soft_wrap=True)
     written = shapes.write(
         root, force, progress=lambda images: track(images, 'drawing images', console=console)

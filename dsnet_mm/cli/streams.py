@@ -1,4 +1,4 @@
-"""Draw what the local and the global stream of a DS-Block attend to in an image."""
+"""Draw what a block of DS-Net or GLNet attends to in an image."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from dsnet_mm.errors import UserError
+
+from .options import picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--at', nargs=2, type=int, metavar=('X', 'Y'), help='a pixel (default: the center)'
     )
-    parser.add_argument('--out', default='streams.png', metavar='FILE', help='.png or .svg')
+    parser.add_argument(
+        '--out', type=picture, default='streams.png', metavar='FILE', help='.png or .svg'
+    )
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
     parser.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if visible)')
 
@@ -27,15 +31,13 @@ def run(args: argparse.Namespace) -> None:
     """Run the detector, and draw the maps of one block."""
     import mmcv
 
-    from dsnet_mm.analysis.streams import draw, find_block, look
+    from dsnet_mm.analysis.streams import covered, draw, find_block, read, record
     from dsnet_mm.data.pictures import read_image
     from dsnet_mm.engine.config import load_config
     from dsnet_mm.engine.predict import Predictor
     from dsnet_mm.files import check_free
 
     out = Path(args.out)
-    if out.suffix not in ('.png', '.svg'):
-        raise UserError(f'--out {out} must end in .png or .svg')
     check_free(out, args.force)
     path = Path(args.image)
     if not path.is_file():
@@ -51,13 +53,9 @@ def run(args: argparse.Namespace) -> None:
         )
     predictor = Predictor(load_config(args.config), args.checkpoint, device=args.device)
     block = find_block(predictor.inferencer.model.backbone, args.stage, args.block)
-    shapes = predictor(image)[0].metainfo
-    covered = tuple(
-        side / padded
-        for side, padded in zip(shapes['img_shape'], shapes['batch_input_shape'], strict=True)
-    )
-    place = (y / height * covered[0], x / width * covered[1])
-    streams = look(block, lambda: predictor(image), place)
+    found, seen = record(block, lambda: predictor.sample(image))
+    share = covered(found)
+    maps = read(block, seen, (y / height * share[0], x / width * share[1]))
     title = f'stage {args.stage}, block {args.block if args.block > 0 else "last"}'
-    draw(mmcv.bgr2rgb(image), streams, (y, x), covered, out, title)
+    draw(mmcv.bgr2rgb(image), maps, (y, x), share, out, title)
     print(f'written  {out}')
