@@ -5,6 +5,7 @@ _base_ = '../mask_rcnn_dsnet_s_fpn_1x_coco.py'
 data_root = 'data/own/'
 classes = ('circle', 'square', 'star', 'triangle')  # in the order of the file; one class: ('a',)
 weights = 'dsnet://small_in1k'  # of a backbone or a whole detector
+classwise = True  # evaluations print the AP of each class
 
 # Paths in data_root, as `dsnet-mm convert-data` writes them: file names include the image folders.
 # In COCO's own layout: ann_file='annotations/instances_train2017.json', img='train2017/'.
@@ -13,7 +14,10 @@ val_set = dict(ann_file='annotations/val.json', data_prefix=dict(img=''))
 
 metainfo = dict(classes=classes)
 model = dict(
-    backbone=dict(init_cfg=dict(checkpoint=weights)),  # training stops if a tensor is missing
+    backbone=dict(
+        init_cfg=dict(checkpoint=weights),  # training stops if a tensor is missing
+        out_norm_cfg=dict(type='LN'),  # None for weights of a detector without these norms
+    ),
     roi_head=dict(
         bbox_head=dict(num_classes=len(classes)), mask_head=dict(num_classes=len(classes))
     ),
@@ -25,7 +29,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, **val_set))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + val_set['ann_file'])
+val_evaluator = dict(ann_file=data_root + val_set['ann_file'], classwise=classwise)
 test_evaluator = val_evaluator
 
 # For batches of 4 on one GPU. A few hundred images, or weights of only the backbone, need more

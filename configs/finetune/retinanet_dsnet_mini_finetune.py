@@ -5,6 +5,7 @@ _base_ = '../retinanet_dsnet_t_fpn_1x_coco.py'
 data_root = 'data/own/'
 classes = ('circle', 'square', 'star', 'triangle')  # in the order of the file; one class: ('a',)
 weights = 'work_dirs/demo/epoch_10.pth'  # `make demo` trains these
+classwise = True  # evaluations print the AP of each class
 
 train_set = dict(ann_file='annotations/train.json', data_prefix=dict(img=''))
 val_set = dict(ann_file='annotations/val.json', data_prefix=dict(img=''))
@@ -48,7 +49,7 @@ val_dataloader = dict(
     dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=_base_.test_pipeline, **val_set)
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + val_set['ann_file'])
+val_evaluator = dict(ann_file=data_root + val_set['ann_file'], classwise=classwise)
 test_evaluator = val_evaluator
 
 max_epochs = 16

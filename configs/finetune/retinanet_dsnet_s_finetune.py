@@ -5,6 +5,7 @@ _base_ = '../retinanet_dsnet_s_fpn_1x_coco.py'
 data_root = 'data/own/'
 classes = ('circle', 'square', 'star', 'triangle')  # in the order of the file; one class: ('a',)
 weights = 'dsnet://small_in1k'  # of a backbone or a whole detector
+classwise = True  # evaluations print the AP of each class
 
 # Paths in data_root, as `dsnet-mm convert-data` writes them: file names include the image folders.
 # In COCO's own layout: ann_file='annotations/instances_train2017.json', img='train2017/'.
@@ -23,7 +24,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo, **val_set))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + val_set['ann_file'])
+val_evaluator = dict(ann_file=data_root + val_set['ann_file'], classwise=classwise)
 test_evaluator = val_evaluator
 
 # For batches of 4 on one GPU. A few hundred images, or weights of only the backbone, need more

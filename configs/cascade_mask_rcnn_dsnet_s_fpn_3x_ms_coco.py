@@ -1,0 +1,10 @@
+_base_ = [
+    '_base_/cascade_mask_rcnn_r50.py',
+    '_base_/dsnet_s.py',
+    '_base_/coco_instance_ms.py',
+    '_base_/adamw.py',
+    '_base_/schedule_3x.py',
+    '_base_/runtime.py',
+]
+
+model = dict(backbone=_base_.dsnet_s, neck=dict(in_channels=[64, 128, 320, 512]))

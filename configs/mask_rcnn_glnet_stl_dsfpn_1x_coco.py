@@ -1,0 +1,3 @@
+_base_ = './mask_rcnn_glnet_stl_fpn_1x_coco.py'
+
+model = dict(neck=dict(type='DSFPN'))

@@ -1,0 +1,3 @@
+_base_ = './retinanet_glnet_stl_fpn_1x_coco.py'
+
+model = dict(neck=dict(type='DSFPN', in_strides=[8, 16, 32]))
