@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dsnet_mm.errors import UserError, counted
+from dsnet_mm.errors import UserError
 from dsnet_mm.files import check_empty, check_folder, check_free, written_whole
 
 
@@ -73,8 +73,3 @@ def test_force_is_advised_where_it_helps(tmp_path):
         check_empty(tmp_path, '--out', force=False)
     with pytest.raises(UserError, match='already holds files; pass another folder as --draw$'):
         check_empty(tmp_path, '--draw')
-
-
-def test_counting():
-    assert [counted(number, 'image') for number in (0, 1, 2)] == ['0 images', '1 image', '2 images']
-    assert [counted(number, 'pass', 'passes') for number in (1, 2)] == ['1 pass', '2 passes']
