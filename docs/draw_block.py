@@ -1,4 +1,4 @@
-"""Draw the DS-Block into ``docs/images/block.svg``; run ``python docs/draw_block.py``.
+"""Draw the DS-Block and the GLMix block into ``docs/images``; run ``python docs/draw_block.py``.
 
 The background is transparent. Lines and free text have one grey that is readable on white and on
 black, and each box brings its own light fill with dark text.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-TARGET = Path(__file__).resolve().parent / 'images' / 'block.svg'
+FOLDER = Path(__file__).resolve().parent / 'images'
 WIDTH, HEIGHT = 980, 290
 GREY, INK = '#7a838d', '#1b1f24'
 BOTH, LOCAL, GLOBAL, ALIGN = '#e3e6ea', '#bfe3c9', '#bcd7f5', '#f7d9a8'
@@ -63,8 +63,8 @@ def label(x: int, y: int, text: str) -> str:
     return f'<text x="{x}" y="{y}" fill="{GREY}">{text}</text>'
 
 
-def draw() -> str:
-    """Return the block as SVG: the seven steps of ``dsnet_mm/models/reference.py``."""
+def ds_block() -> str:
+    """Return the DS-Block as SVG: the seven steps of ``dsnet_mm/models/reference.py``."""
     lines = [
         arrow((24, MIDDLE), (40, MIDDLE)),
         arrow((162, MIDDLE), (188, MIDDLE)),
@@ -95,9 +95,49 @@ def draw() -> str:
         label(419, BOTTOM + 48, 'resized to 1/8 … 1/2'),
         label(583, BOTTOM + 48, 'step 5: starred models'),
     ]
+    title = 'DS-Block: a local and a global stream, aligned by cross-attention, then fused'
+    return picture(title, lines, shapes)
+
+
+def glmix_block() -> str:
+    """Return the GLMix block as SVG: the steps of ``dsnet_mm/models/glmix_reference.py``."""
+    lines = [
+        arrow((24, MIDDLE), (40, MIDDLE)),
+        arrow((162, MIDDLE), (188, MIDDLE), (188, TOP), (208, TOP)),
+        arrow((188, MIDDLE), (188, BOTTOM), (208, BOTTOM)),
+        arrow((354, TOP), (674, TOP)),
+        arrow((354, BOTTOM), (370, BOTTOM)),
+        arrow((488, BOTTOM), (504, BOTTOM)),
+        arrow((622, BOTTOM), (674, BOTTOM)),
+        arrow((788, MIDDLE), (802, MIDDLE)),
+        arrow((820, MIDDLE), (836, MIDDLE)),
+        arrow((940, MIDDLE), (956, MIDDLE)),
+        arrow((175, MIDDLE), (175, 26), (811, 26), (811, MIDDLE - 9)),
+        plus(811, MIDDLE),
+    ]
+    shapes = [
+        label(14, MIDDLE + 4, 'x'),
+        box(101, MIDDLE, 122, 58, BOTH, '2 position', '+ depthwise 3×3'),
+        box(281, TOP, 146, 58, LOCAL, '6 local branch', '1×1, 5×5, 1×1'),
+        box(281, BOTTOM, 146, 58, ALIGN, '1, 3 cluster', 'pixels to 64 slots'),
+        box(429, BOTTOM, 118, 58, GLOBAL, '4 relate', 'self-attention'),
+        box(563, BOTTOM, 118, 58, ALIGN, '5 dispatch', 'slots to pixels'),
+        box(731, MIDDLE, 114, 198, BOTH, '6 add', 'local and', 'global branch'),
+        box(888, MIDDLE, 104, 58, BOTH, '7 MLP', '+ norm, MLP'),
+        label(966, MIDDLE + 4, 'y'),
+        label(492, 18, 'shortcut'),
+        label(281, TOP - 36, 'full size, all channels'),
+        label(429, BOTTOM + 48, '64 slots for any image size, all channels'),
+    ]
+    title = 'GLMix block: convolutions on all pixels, and self-attention among 64 slots'
+    return picture(title, lines, shapes)
+
+
+def picture(title: str, lines: list[str], shapes: list[str]) -> str:
+    """Return SVG with the arrows below the boxes."""
     body, text = '\n'.join(lines), '\n'.join(shapes)
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">
-<title>DS-Block: a local and a global stream, aligned by cross-attention, then fused</title>
+<title>{title}</title>
 <g fill="none" stroke="{GREY}" stroke-width="1.6">
 {body}
 </g>
@@ -108,6 +148,9 @@ def draw() -> str:
 """
 
 
+PICTURES = {'block.svg': ds_block, 'glmix.svg': glmix_block}
+
 if __name__ == '__main__':
-    TARGET.write_text(draw(), encoding='utf-8')
-    print(f'wrote {TARGET}')
+    for name, draw in PICTURES.items():
+        (FOLDER / name).write_text(draw(), encoding='utf-8')
+        print(f'wrote {FOLDER / name}')
