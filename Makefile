@@ -35,20 +35,21 @@ test: env  ## install, then run all tests
 	$(PYTEST)
 
 test-models: env  ## install, then run the tests of backbone and neck, in less than a minute
-	$(PYTEST) -m 'not slow' tests/test_golden.py tests/test_reference.py tests/test_dsnet.py tests/test_ds_fpn.py
+	$(PYTEST) -m 'not slow' tests/models
 
 quick: env  ## install, then run the tests that take seconds
 	$(PYTEST) -m 'not slow'
 
-bench: env  ## install, then measure the documented ratios of time and memory
+bench: env  ## install, then check the ratios of time and memory against their limits and targets
 	$(RUN) -m pytest -q -s tests/bench_ratios.py
 
 full: env  ## install, then train each COCO config at full size: two iterations, and 1000 on a GPU
 	$(RUN) -m pytest -q -s tests/full_size.py
 
-lint: env  ## install, then check style, format, spelling and the documentation site
+lint: env  ## install, then check style, format, types, spelling and the documentation site
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 	$(RUN) -m codespell_lib
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict
 
@@ -58,15 +59,16 @@ env:  ## install PyTorch, OpenMMLab and this project into a virtual environment
 # === excludes local versions such as 2.13.0+cpu, which match no torchvision in the lock. uv keeps the
 # versions of an existing lock only if they are written with ==.
 lock: env  ## update the lock files of both stacks; LOCK=--upgrade uses the newest versions
-	for stack in openmmlab onedl; do \
-		lock=requirements/$$stack.lock && sed 's/===/==/' $$lock > $$lock.new && \
+	for extras in openmmlab:segmentation onedl:onedl-segmentation; do \
+		stack=$${extras%:*}; lock=requirements/$$stack.lock; sed 's/===/==/' $$lock > $$lock.new && \
 		$(RUN) -m uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate $(LOCK) \
-			--extra $$stack --extra export --extra safetensors --group dev pyproject.toml -o $$lock.new && \
+			--extra $$stack --extra $${extras#*:} --extra export --extra openvino --extra app \
+			--extra safetensors --group dev pyproject.toml -o $$lock.new && \
 		sed -i -E 's/^(torch|torchvision)==+/\1===/' $$lock.new && mv $$lock.new $$lock || exit 1; \
 	done
 
 clean:  ## remove build outputs and the virtual environments of `make env`
-	rm -rf build dist dsnet_mm.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist dsnet_mm.egg-info .mypy_cache .pytest_cache .ruff_cache
 	for venv in .venv .venv-onedl; do \
 		if [ -e "$$venv/dsnet-mm.stack" ]; then rm -rf "$$venv"; fi; \
 	done

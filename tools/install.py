@@ -20,6 +20,7 @@ import sys
 import sysconfig
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = 'uv==0.13.9'
@@ -133,7 +134,7 @@ def uv_environment(pip_config: str, env: dict[str, str]) -> dict[str, str]:
 
 def job_count(env: dict[str, str], meminfo: str) -> str:
     """Return the number of parallel compilers: MAX_JOBS, or what cores and memory allow."""
-    gigabytes = int(re.search(r'MemAvailable:\s+(\d+) kB', meminfo)[1]) / 1e6
+    gigabytes = int(re.findall(r'MemAvailable:\s+(\d+) kB', meminfo)[0]) / 1e6
     fitting = min(len(os.sched_getaffinity(0)), int(gigabytes / GB_PER_COMPILER))
     return env.get('MAX_JOBS') or str(max(1, fitting))
 
@@ -148,7 +149,9 @@ class Log:
         """Run ``command`` with ``env`` added, and return whether it succeeded."""
         start = time.monotonic()
         with open(self.file, 'w', encoding='utf-8') as log:
-            options = dict(cwd=ROOT, env={**self.env, **env}, stdin=subprocess.DEVNULL)
+            options: dict[str, Any] = dict(
+                cwd=ROOT, env={**self.env, **env}, stdin=subprocess.DEVNULL
+            )
             options.update(stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
             process = subprocess.Popen([str(word) for word in command], **options)
         try:
@@ -209,7 +212,7 @@ def install(wanted: str, venv: Path) -> None:
     python, mark, lock = venv / 'bin/python', venv / 'dsnet-mm.stack', f'requirements/{stack}.lock'
     state = fingerprint(stack, version, gpus)
     log = Log(venv / 'dsnet-mm.log', uv_environment('', env))
-    uv = [python, '-m', 'uv', '-v', 'pip', 'install', '-p', python, '--no-deps']
+    uv: list[str | Path] = [python, '-m', 'uv', '-v', 'pip', 'install', '-p', python, '--no-deps']
     if mark.read_text() == state and log.run(*uv, '--offline', '--dry-run', '-r', lock):
         if 'Would make no changes' in log.text():
             return
