@@ -98,10 +98,11 @@ def test_version(capsys):
 
 
 def test_settings_repeat_and_keep_their_types():
-    words = ['x.py', '--cfg-options', 'a.b=1', 'c=[1,2]', '--cfg-options', 'd=(3,x)', 'e=True']
-    typed = parse('train', words).cfg_options
-    assert typed == ['a.b=1', 'c=[1,2]', 'd=(3,x)', 'e=True']
-    assert read_settings(typed) == {'a.b': 1, 'c': [1, 2], 'd': (3, 'x'), 'e': True}
+    first, second = ['a.b=1', 'c=[1,2]'], ['d=(3,x)', 'e=True', 'f=epoch_{}.pth']
+    typed = parse('train', ['x.py', '--cfg-options', *first, '--cfg-options', *second]).cfg_options
+    assert typed == first + second
+    values = {'a.b': 1, 'c': [1, 2], 'd': (3, 'x'), 'e': True, 'f': 'epoch_{}.pth'}
+    assert read_settings(typed) == values
     assert read_settings(None) is None
     with pytest.raises(UserError, match=r'--cfg-options a=\[\(1,2 cannot be parsed'):
         read_settings(['a=[(1,2'])

@@ -8,16 +8,14 @@ import torch
 from dsnet_mm.deploy.checking import compare
 from dsnet_mm.deploy.loading import load_part
 from dsnet_mm.deploy.onnx_file import to_onnx
+from helpers.detectors import TINY_BACKBONES
 from helpers.paths import ROOT
 
 pytest.importorskip('onnxruntime', reason='the extra `export` is not installed')
 CONFIG = """
 _base_ = {base!r}
 model = dict(
-    backbone=dict(
-        arch=dict(_delete_=True, layout={layout!r}, embed_dims=(32, 32, 64, 64),
-                  depths=(1, 1, 2, 1), mlp_ratio=2.0, learned_slots=False, layer_scale=None),
-        init_cfg=None),
+    backbone=dict(arch=dict(_delete_=True, **{arch!r}), init_cfg=None),
     neck=dict(in_channels=[32, 64, 64], out_channels=32),
     bbox_head=dict(num_classes=4, in_channels=32, feat_channels=32, stacked_convs=1),
 )
@@ -29,7 +27,8 @@ SIZES = [(97, 161), (211, 130), (64, 64), (33, 31)]
 @pytest.mark.parametrize(('what', 'raw'), [('backbone', False), ('detector', True)])
 def test_any_image_size(what, raw, layout, tmp_path):
     base = str(ROOT / 'configs' / 'retinanet_glnet_4g_fpn_1x_coco.py')
-    (tmp_path / 'config.py').write_text(CONFIG.format(base=base, layout=layout))
+    arch = dict(TINY_BACKBONES['glnet'], layout=layout)
+    (tmp_path / 'config.py').write_text(CONFIG.format(base=base, arch=arch))
     torch.manual_seed(0)
     part, facts = load_part(str(tmp_path / 'config.py'), None, what, raw)
     to_onnx(part, (96, 128), tmp_path / 'graph.onnx', facts)
