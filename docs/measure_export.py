@@ -14,7 +14,6 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from dsnet_mm.deploy.loading import load_part
 from dsnet_mm.deploy.onnx_file import to_onnx
 from dsnet_mm.deploy.smaller import halve, quantize
 from dsnet_mm.engine.config import load_config
+from dsnet_mm.engine.half_precision import use_half_precision
 from dsnet_mm.engine.predict import Predictor
 from dsnet_mm.errors import UserError, one_line
 
@@ -70,7 +70,7 @@ def variants(config: str, checkpoint: str, folder: Path) -> dict[tuple[str, str]
         predictor.score = 0.0
         model = predictor.inferencer.model
         if name == 'bfloat16':
-            model.extract_feat = in_bfloat16(model.extract_feat)
+            use_half_precision(model, torch.bfloat16)
         tensors = model.state_dict().values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         found['PyTorch', name] = Timed(predictor, size / 1e6)
@@ -92,16 +92,6 @@ def variants(config: str, checkpoint: str, folder: Path) -> dict[tuple[str, str]
     else:
         found['openvino', 'bfloat16'] = 'not available on this processor'
     return found
-
-
-def in_bfloat16(extract: Callable[[torch.Tensor], Sequence[torch.Tensor]]) -> Callable:
-    """Let backbone and neck compute in bfloat16; mmdet's NMS has no such type."""
-
-    def extract_feat(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        with torch.autocast('cpu', torch.bfloat16):
-            return tuple(x.float() for x in extract(images))
-
-    return extract_feat
 
 
 def open_graph(path: Path, runtime: str, precision: str = 'f32') -> Graph:
