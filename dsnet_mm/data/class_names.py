@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from statistics import median
+
+import numpy as np
 
 
 def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -16,15 +17,15 @@ def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
     return [(one, two) for one, two in combinations(names, 2) if _is_similar(one, two)]
 
 
-FEW, MANY = 10, 100
-"""A class is rare with fewer objects than FEW, where the median of the classes exceeds MANY."""
+# A class is rare below FEW objects, if the median of the classes with objects exceeds FREQUENT.
+FEW, FREQUENT = 10, 100
 
 
-def rare_names(counts: Mapping[str, int]) -> list[str]:
-    """Return the classes with very few objects in a dataset whose other classes have many."""
-    if not counts or median(counts.values()) <= MANY:
-        return []
-    return [name for name, number in counts.items() if 0 < number < FEW]
+def rare_classes(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return which of N classes are rare (N,), given their numbers of objects."""
+    numbers = np.asarray(counts, dtype=int)
+    typical = np.median(numbers[numbers > 0]) if numbers.any() else 0
+    return (numbers > 0) & (numbers < FEW) & (typical > FREQUENT)
 
 
 def _is_similar(one: str, two: str) -> bool:

@@ -56,7 +56,7 @@ def explain(error: BaseException, cfg: Config, again: str) -> str | None:
         return sentence
     if isinstance(error, (ValueError, KeyError, TypeError, AssertionError)):
         for path in find_paths(cfg):
-            fault = _fault_of_annotations(path) if path.endswith('.json') else None
+            fault = _fault_of_json(path) if path.endswith('.json') else None
             if fault:
                 return f'{path} {fault}; download it again, or run `dsnet-mm check-data` on it'
     if EMPTY_SET.search(str(error)):
@@ -143,12 +143,11 @@ def _find_broken_image(cfg: Config) -> tuple[str, str]:
     return f'one of the images in {", ".join(folders)}', ''
 
 
-def _fault_of_annotations(path: str) -> str | None:
+def _fault_of_json(path: str) -> str | None:
     try:
-        data = json.loads(Path(path).read_bytes())
+        json.loads(Path(path).read_bytes())
     except ValueError as error:
         return f'is not complete JSON ({error})'
     except OSError as error:
         return f'cannot be read ({error.strerror})'
-    missing = {'images', 'annotations', 'categories'} - set(data if isinstance(data, dict) else ())
-    return f'lacks {", ".join(sorted(missing))} of COCO annotations' if missing else None
+    return None

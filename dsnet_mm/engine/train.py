@@ -15,7 +15,6 @@ from .hooks import (
     RecordRunHook,
     ShowClassesHook,
     WarnAtResumeHook,
-    WarnAtStartHook,
 )
 from .preflight import check_model, preflight, warnings_of
 from .work_dir_lock import only_training_in
@@ -53,14 +52,14 @@ def train(
     with only_training_in(cfg.work_dir, rank_of(cfg.launcher)), record.outcome_recorded():
         with explained(cfg, again):
             runner = build_runner(cfg)
-            notes = [
+            for warning in (
                 *start.annotations.warnings,
                 *warnings_of(cfg, runner.world_size),
                 *check_model(runner, start),
-            ]
-            warnings = WarnAtResumeHook(), WarnAtStartHook(notes)
+            ):
+                runner.logger.warning(warning)
             hooks = CheckClassesHook(), ShowClassesHook(), record, DropOldMetricsHook()
-            for hook in (*hooks, *warnings):
+            for hook in (*hooks, WarnAtResumeHook()):
                 runner.register_hook(hook)
             with handed_over(start.annotations.contents):
                 start.annotations.contents.clear()

@@ -3,7 +3,7 @@
 import pytest
 from mmdet.datasets import CocoDataset
 
-from dsnet_mm.data.class_names import rare_names, similar_names
+from dsnet_mm.data.class_names import rare_classes, similar_names
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,17 @@ def test_swapped_letters_are_one_difference():
     assert similar_names(['bottle', 'bottel', 'kettle']) == [('bottle', 'bottel')]
 
 
-def test_rare_names():
-    """A class is rare with fewer than 10 objects, if the median exceeds 100."""
-    counts = dict(cup=500, key=101, pen=9, fork=10, none=0, pan=400, pot=300)
-    assert rare_names(counts) == ['pen']
-    assert rare_names({**counts, 'key': 100}) == []
-    assert rare_names({}) == []
+@pytest.mark.parametrize(
+    ('counts', 'rare'),
+    [
+        ([9, 101, 400], [True, False, False]),
+        ([10, 101, 400], [False] * 3),
+        ([9, 100, 400], [False] * 3),
+        ([0, 9, 101, 400], [False, True, False, False]),
+        ([0, 0], [False] * 2),
+        ([], []),
+    ],
+)
+def test_rare_classes(counts, rare):
+    """Fewer than 10 objects are few, if the median of the classes with objects exceeds 100."""
+    assert rare_classes(counts).tolist() == rare

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -362,7 +361,3 @@ OTHERS: dict[str, Mutate] = {
     'sides swapped': _with('images', 0, width=HEIGHT, height=WIDTH),
     'unknown keys': lambda content: content.update(videos=[1], version=None),
 }  # fmt: skip
-
-
-def as_json(content: Content) -> str:
-    return json.dumps(content)

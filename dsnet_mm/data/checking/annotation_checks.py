@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dsnet_mm.data.class_names import similar_names
+from dsnet_mm.data.class_names import FEW, FREQUENT, rare_classes, similar_names
 
 from .coco_file import LARGEST_ID, NUMBERS, CocoFile, Mask
 from .empty_masks import empty_masks
@@ -19,7 +19,6 @@ TOLERANCE = 1.0  # pixels by which rounding may move a box over the edge of its 
 MANY = 0.2  # share of faulty boxes above which the whole file probably has the wrong format
 LARGEST_AREA = 1e10  # the COCO metric ignores larger objects
 TOLERATED = 0.01  # share of lost objects with which a training starts; COCO's own files lose some
-FEW, FREQUENT = 10, 100  # a class below FEW objects is rare if the median class has FREQUENT
 
 
 NAMES: dict[str, Callable[[CocoFile, int], str]] = {
@@ -360,9 +359,7 @@ def _objects_by_class(coco: CocoFile) -> np.ndarray:
 
 
 def _rare(coco: CocoFile) -> np.ndarray:
-    numbers = _objects_by_class(coco)
-    median = np.median(numbers[numbers > 0]) if numbers.any() else 0
-    return (numbers > 0) & (numbers < FEW) & (median > FREQUENT)
+    return rare_classes(_objects_by_class(coco))
 
 
 def _with_count(coco: CocoFile, place: int) -> str:

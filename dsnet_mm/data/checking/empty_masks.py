@@ -29,15 +29,13 @@ def empty_masks(coco: CocoFile) -> np.ndarray:
 def _empty_rle(masks: list[dict], sizes: np.ndarray) -> np.ndarray:
     return np.array(
         [
-            not (sum(mask['counts'][1::2]) if type(mask['counts']) is list else _area(mask))
+            not (
+                sum(mask['counts'][1::2]) if type(mask['counts']) is list else mask_utils.area(mask)
+            )
             for mask in masks
         ],
         dtype=bool,
     )
-
-
-def _area(mask: dict) -> float:
-    return mask_utils.area(mask)
 
 
 def _empty_polygons(masks: list[list[list[float]]], sizes: np.ndarray) -> np.ndarray:

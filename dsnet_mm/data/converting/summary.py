@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
-from dsnet_mm.data.class_names import FEW, rare_names, similar_names
+from dsnet_mm.data.class_names import FEW, rare_classes, similar_names
 from dsnet_mm.errors import counted, listing
 
 MOST_NAMES = 5  # classes in a remark
@@ -47,7 +48,8 @@ def class_remarks(classes: Sequence[str], written: Sequence[Written]) -> list[st
             remarks.append(
                 f'{file.path.name} has no object of {listing([*map(repr, absent)], MOST_NAMES)}'
             )
-    if rare := rare_names({name: total[name] for name in classes}):
+    rare = [*compress(classes, rare_classes([total[name] for name in classes]))]
+    if rare:
         numbers = ', '.join(f'{name!r} ({total[name]})' for name in rare[:MOST_NAMES])
         remarks.append(
             f'{counted(len(rare), "class has", "classes have")} fewer than {FEW} objects: {numbers}'

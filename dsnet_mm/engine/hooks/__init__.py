@@ -6,7 +6,6 @@ from .show_classes import ShowClassesHook
 from .steady_norms import SteadyNormsHook
 from .stop_at_nan import NotFiniteError, StopAtNaNHook
 from .warn_at_resume import WarnAtResumeHook
-from .warn_at_start import WarnAtStartHook
 
 __all__ = [
     'CheckClassesHook',
@@ -18,5 +17,4 @@ __all__ = [
     'SteadyNormsHook',
     'StopAtNaNHook',
     'WarnAtResumeHook',
-    'WarnAtStartHook',
 ]

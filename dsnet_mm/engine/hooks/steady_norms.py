@@ -7,7 +7,8 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from dsnet_mm.models.norms import set_norms_to_eval
 
 
 @HOOKS.register_module()
@@ -26,6 +27,4 @@ class SteadyNormsHook(Hook):
     ) -> None:
         """Set each BatchNorm to eval mode."""
         if runner.epoch >= self.begin:
-            for module in runner.model.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            set_norms_to_eval(runner.model)
