@@ -30,7 +30,7 @@ def model_tables(backbones: Sequence[BackboneInfo], models: Sequence[ModelInfo])
             [
                 info.name,
                 _millions(info.parameters),
-                f'{info.paper_parameters:.1f}',
+                f'{info.paper_parameters}',
                 _billions(info.published_macs, 2),
                 f'{info.paper_macs:.1f}',
                 _billions(info.executed_macs, 2),

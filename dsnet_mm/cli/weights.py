@@ -16,13 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'arch',
         nargs='?',
         choices=('tiny', 'small', 'base'),
-        help='published model; optional with --from and --out, for any DS-Net',
+        help='published model; optional with --from and --out, for any DS-Net or GLNet',
     )
     parser.add_argument(
         '--from',
         dest='source',
         metavar='FILE',
-        help='convert a .pdparams of PaddleClas or a .pth of SteveTsui/DS-Net instead',
+        help='convert a .pdparams of PaddleClas, or a .pth of SteveTsui/DS-Net or rayleizhu/GLMix, '
+        'instead',
     )
     parser.add_argument(
         '--out', metavar='FILE', help='checkpoint to write, .pth or .safetensors (default: cache)'

@@ -75,8 +75,8 @@ def test_sizes_share_one_graph(max_grid_cells):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'options',
-    [dict(norm_eval=True, with_cp=True), dict(norm_eval=False)],
-    ids=['checkpointing', 'BatchNorm learns'],
+    [dict(norm_eval=True, with_cp=True), dict(norm_eval=False), {}],
+    ids=['checkpointing', 'BatchNorm learns', 'defaults'],
 )
 def test_training_step(options):
     arch = dict(embed_dims=(16,), depths=(1,), num_heads=(1,), mlp_ratio=2)

@@ -13,13 +13,12 @@ from mmengine.model import BaseModule
 from torch import nn
 from torch.nn.utils import parametrize, prune
 from torch.testing import assert_close
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from dsnet_mm.analysis.macs import count_macs
 from dsnet_mm.models import DSFPN, DSBlock, DSNet, mlp
-from dsnet_mm.models.dsnet import PatchEmbed
 from dsnet_mm.models.norms import set_norms_to_eval
 from dsnet_mm.models.published import PublishedDSNet, as_published
+from helpers.documents import blocks, read
 
 SMALL_ARCH = dict(embed_dims=(16, 32, 48, 64), depths=(1, 2, 1, 1), num_heads=(1, 2, 3, 4),
                   mlp_ratio=2)  # fmt: skip
@@ -487,12 +486,11 @@ def test_mmengine_counts_attention():
 
 
 def test_features_of_a_block_by_torchvision():
-    model = DSNet(
-        dict(embed_dims=(16, 32), depths=(1, 2), num_heads=(1, 2), mlp_ratio=2), out_indices=(0, 1)
-    ).eval()
-    leaves = dict(leaf_modules=[PatchEmbed, DSBlock])
-    extractor = create_feature_extractor(model, ['stages.1.blocks.0'], tracer_kwargs=leaves)
+    names: dict = {}
+    (text,) = blocks(read('docs/models.md'), 'python')
+    exec(text, names)
+    model, extractor = names['model'], names['extractor']
     image, seen = torch.rand(1, 3, 65, 97), []
-    model.stages[1].blocks[0].register_forward_hook(lambda module, args, out: seen.append(out))
+    model.stages[2].blocks[1].register_forward_hook(lambda module, args, out: seen.append(out))
     model(image)
-    assert_close(extractor(image)['stages.1.blocks.0'], seen[0])
+    assert_close(extractor(image)['stages.2.blocks.1'], seen[0])
