@@ -48,8 +48,7 @@ def class_remarks(classes: Sequence[str], written: Sequence[Written]) -> list[st
             remarks.append(
                 f'{file.path.name} has no object of {listing([*map(repr, absent)], MOST_NAMES)}'
             )
-    rare = [*compress(classes, rare_classes([total[name] for name in classes]))]
-    if rare:
+    if rare := [*compress(classes, rare_classes([total[name] for name in classes]))]:
         numbers = ', '.join(f'{name!r} ({total[name]})' for name in rare[:MOST_NAMES])
         remarks.append(
             f'{counted(len(rare), "class has", "classes have")} fewer than {FEW} objects: {numbers}'
